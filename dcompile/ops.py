@@ -1,0 +1,58 @@
+"""Operations of a Program that ATen has no safe name for: their eager meaning, and their shapes.
+
+Backends either emit them directly or expand them (`passes/expand.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOOR = -3.0e38  # the finite minimum used in masks: fully masked rows give a uniform softmax, never NaN
+
+
+@torch.library.custom_op("dcompile::attend", mutates_args=())
+def attend(q: Tensor, k: Sequence[Tensor], v: Sequence[Tensor], bias: Sequence[Tensor], scale: float) -> Tensor:
+    """Attention over keys and values that lie in several parts, as if they were one.
+
+    q [B, H, W, D]; part i: k[i], v[i] [B, G, N_i, D] with H a multiple of G, bias[i] [B, 1, W, N_i] float32, 0 where
+    attended and FLOOR where not. Returns [B, H, W, D]. The parts' *scores* are joined, never their keys or values.
+    """
+    return attend_parts(q, k, v, bias, scale)
+
+
+def attend_parts(q: Tensor, k: Sequence[Tensor], v: Sequence[Tensor], bias: Sequence[Tensor], scale: float) -> Tensor:
+    """`attend` spelled in ATen ops: heads that share keys are folded into rows, so nothing is repeated."""
+    batch, heads, width, dim = q.shape
+    groups = k[0].shape[1]
+    rows = (q * scale).reshape(batch, groups, heads // groups * width, dim)
+    scores = [torch.matmul(rows, part.transpose(-1, -2)) for part in k]
+    sizes = [part.shape[2] for part in k]
+    split = [s.reshape(batch, heads, width, n) + b for s, n, b in zip(scores, sizes, bias, strict=True)]
+    joined = torch.cat(split, dim=-1) if len(split) > 1 else split[0]
+    weights = torch.softmax(joined, dim=-1).reshape(batch, groups, heads // groups * width, sum(sizes))
+    out, at = None, 0
+    for size, part in zip(sizes, v, strict=True):
+        piece = weights[..., at : at + size] if len(v) > 1 else weights
+        term = torch.matmul(piece, part)
+        out, at = term if out is None else out + term, at + size
+    assert out is not None
+    return out.reshape(batch, heads, width, dim)
+
+
+@attend.register_fake
+def _(q: Tensor, k: Sequence[Tensor], v: Sequence[Tensor], bias: Sequence[Tensor], scale: float) -> Tensor:
+    return torch.empty_like(q)
+
+
+@torch.library.custom_op("dcompile::order", mutates_args=())
+def order(key: Tensor) -> Tensor:
+    """Indices that sort `key` (float32 [B, N]) descending along the last axis; ties go to the lowest index. int64."""
+    return torch.sort(key, dim=-1, descending=True, stable=True).indices
+
+
+@order.register_fake
+def _(key: Tensor) -> Tensor:
+    return torch.empty_like(key, dtype=torch.int64)

@@ -1,0 +1,379 @@
+"""The Strategy: what the user asked, with names resolved and defaults filled in. No tensors, no torch.
+
+A position is an index into the canvas: prompt first, then the answer. A value is either one per row, or one per
+position of a row (`Type.each`); a *region* is a truth value per position. Every loop, branch and action is per row.
+Meanings are fixed in docs/language.md; `reference.py` is their plainest statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Literal as OneOf
+
+from dcompile.source import NOWHERE, Span
+
+Base = OneOf["int", "float", "bool", "token"]
+
+
+@dataclass(frozen=True)
+class Type:
+    """What an expression is: `base`, and whether there is one value for each position."""
+
+    base: Base
+    each: bool = False
+
+    def __str__(self) -> str:
+        if self == REGION:
+            return "region"
+        return f"{self.base} per position" if self.each else self.base
+
+
+INT, FLOAT, BOOL, TOKEN = Type("int"), Type("float"), Type("bool"), Type("token")
+REGION, FIELD, TOKENS = Type("bool", True), Type("float", True), Type("token", True)
+
+
+# ---------------------------------------------------------------- expressions
+
+
+@dataclass(frozen=True)
+class Expr:
+    """A pure expression; `type` says its shape."""
+
+    type: Type
+    span: Span
+
+
+@dataclass(frozen=True)
+class Literal(Expr):
+    """A number or truth value known before the build (parameters become literals)."""
+
+    value: int | float | bool
+
+
+@dataclass(frozen=True)
+class Name(Expr):
+    """The value of a variable: a local, a `state`, the counter of a `for`, or the region of the current block."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class RunInput(Expr):
+    """A number given at run time, e.g. `length` (int: answer positions of this row's canvas)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Area(Expr):
+    """A region by its nature. `everything` (all live positions), `prompt`, `answer`, `masked`, `last` (the last
+    position of the longest committed run from the start: prompt, then answer)."""
+
+    name: OneOf["everything", "prompt", "answer", "masked", "last"]
+
+
+@dataclass(frozen=True)
+class Field(Expr):
+    """A fact of each position: its current `token`, or its `position` (0 at the first prompt token of the row)."""
+
+    name: OneOf["token", "position"]
+
+
+@dataclass(frozen=True)
+class Op(Expr):
+    """Arithmetic and logic; a row value meets a per-position value by repetition.
+
+    `add sub mul div` (div gives float), `floordiv mod` (ints, non-negative), `neg`, `lt le gt ge eq ne`,
+    `and or not` (regions: set algebra, `not` within the live canvas), `min max` (two arguments), `floor ceil` (float
+    to int), `float` (int to float), `log exp sqrt cos abs`, `select` (condition, then, else). Float is float32.
+    """
+
+    op: str
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Near(Expr):
+    """A region made from another one by its extent.
+
+    `before` (the one position before its first), `after` (the one position behind its last), `from` (its first
+    position and all that follow in the canvas), `upto` (all that stand before its first), `first` (its first position).
+    """
+
+    kind: OneOf["before", "after", "from", "upto", "first"]
+    region: Expr
+
+
+@dataclass(frozen=True)
+class Whole(Expr):
+    """The longest run of complete `size`-blocks, counted from position 0, that lies inside `region`."""
+
+    region: Expr
+    size: Expr
+
+
+@dataclass(frozen=True)
+class Dilate(Expr):
+    """`region` and every live position at most `radius` away from it."""
+
+    region: Expr
+    radius: Expr
+
+
+@dataclass(frozen=True)
+class Unreadable(Expr):
+    """The positions of `region` that a call feeding exactly `region` cannot predict: its first one on a shifted
+    model, none otherwise (depends on the model adapter's `shift`)."""
+
+    region: Expr
+    model: str
+
+
+@dataclass(frozen=True)
+class Reduce(Expr):
+    """One value per row over the positions of `region`: `any`, `count`, `all` (of `value`), `sum mean max min` (of
+    `value`). Over an empty region: any False, all True, count and sum 0, mean 0, max -3e38, min 3e38 (float)."""
+
+    kind: OneOf["any", "all", "count", "sum", "mean", "max", "min"]
+    region: Expr
+    value: Expr | None = None
+
+
+@dataclass(frozen=True)
+class Score(Expr):
+    """A number per readable position of the distribution that call `dist` (its `Call.name`) returned.
+
+    `max` probability of the most likely token, `token` (argmax at temperature 0, otherwise a draw), `sample` (the
+    same token), `entropy` (nats), `margin` (top-1 minus top-2 probability), `gap` (top-1 minus top-2 logit), `prob`
+    (probability of token `of`). Computed in float32. `warped`: from the distribution after penalties, temperature,
+    top-k, top-p and min-p, instead of the clean one. `without`: token ids whose logits are taken out first (clean,
+    renormalised); does not change which token is proposed.
+    """
+
+    dist: str
+    kind: OneOf["max", "token", "sample", "entropy", "margin", "gap", "prob"]
+    of: Expr | None = None
+    warped: bool = False
+    without: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Running(Expr):
+    """Inside `Take.predicate` only: over the positions in order so far, this one included: `count` (from 1), the
+    running `sum` or `max` of `value`."""
+
+    kind: OneOf["count", "sum", "max"]
+    value: Expr | None = None
+
+
+@dataclass(frozen=True)
+class Take(Expr):
+    """Sort the positions of `region` by `key` (ties: lowest position first) and keep the longest initial run in which
+    `predicate` holds; the first `atleast` are kept in any case, never more than `atmost`.
+
+    `per`: do so separately in each maximal run of neighbouring positions of `region` ("runs"), or in each block of
+    `per_size` positions counted from the answer's start ("blocks"). A `key` of None is the position, ascending.
+    """
+
+    region: Expr
+    key: Expr | None
+    descending: bool
+    predicate: Expr | None
+    atleast: Expr | None
+    atmost: Expr | None
+    per: OneOf["", "runs", "blocks"] = ""
+    per_size: Expr | None = None
+
+
+# ---------------------------------------------------------------- statements
+
+
+@dataclass(frozen=True)
+class Stmt:
+    """A step of the program."""
+
+    span: Span
+
+
+@dataclass(frozen=True)
+class Call(Stmt):
+    """`name = model(feed)`: run the model on exactly the positions of `feed` (a call on an empty region is no call).
+
+    `keep`: the positions whose new keys and values are stored (None: all that are fed; a Literal False: none).
+    `guidance`: classifier-free guidance scale g: logits = u + (g + 1) * (c - u), u from the same canvas with the prompt
+    masked; needs `feed` everything; counts as one call. `temperature`: replaces the run's temperature for this call.
+    `name` is None for `refresh`. `site` numbers the calls of the text from 0: it is the random stream.
+    """
+
+    name: str | None
+    model: str
+    feed: Expr
+    keep: Expr | None
+    guidance: Expr | None
+    temperature: Expr | None
+    site: int
+
+
+@dataclass(frozen=True)
+class Assign(Stmt):
+    """Set a variable (row value, or one value per position of the whole canvas)."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Write(Stmt):
+    """Change the canvas at `region`: `commit` (masked answer positions only: set `tokens`, no longer masked),
+    `overwrite` (answer positions: set `tokens`, masked or not stays as it was), `mask` (answer positions become
+    masked). `append`: the position behind `last` takes `tokens` read at `last` (region is None); full canvas: the row ends."""
+
+    action: OneOf["commit", "overwrite", "mask", "append"]
+    region: Expr | None
+    tokens: Expr | None
+
+
+@dataclass(frozen=True)
+class ForBlocks(Stmt):
+    """For each block of `size` positions of `over`, left to right; `var` names the block's region.
+
+    `over` "answer" counts from the answer's start, "canvas" from position 0, another name is an enclosing block
+    (sub-blocks). `short`: what happens when the length is no multiple: `short` (a shorter last block) or `error`;
+    `round_up` is resolved into `Canvas.multiple`. Blocks that lie wholly in the prompt are visited too unless
+    `skip_prompt` (the default for "canvas": a block with no answer position is not visited).
+    """
+
+    var: str
+    over: str
+    size: int
+    short: OneOf["short", "error"]
+    body: tuple[Stmt, ...]
+    skip_prompt: bool = True
+
+
+@dataclass(frozen=True)
+class For(Stmt):
+    """`var` runs from `start` to `stop` inclusive, by `step` (1 or -1); both ends are evaluated once, before."""
+
+    var: str
+    start: Expr
+    stop: Expr
+    step: int
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class While(Stmt):
+    """As long as `condition` holds for the row."""
+
+    condition: Expr
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class Repeat(Stmt):
+    """At least once; ends when `until` holds behind the body. The Literal False never holds."""
+
+    body: tuple[Stmt, ...]
+    until: Expr
+
+
+@dataclass(frozen=True)
+class If(Stmt):
+    """Two branches, chosen per row."""
+
+    condition: Expr
+    then: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class Break(Stmt):
+    """Leave the innermost loop if `condition` holds for the row."""
+
+    condition: Expr
+
+
+@dataclass(frozen=True)
+class Stop(Stmt):
+    """End the row if `condition` holds; a condition of None is `stop on eos`: the committed run from the answer's
+    start holds an eos."""
+
+    condition: Expr | None
+
+
+@dataclass(frozen=True)
+class Ended(Expr):
+    """Whether the committed run from the answer's start holds an eos (`eos` in an expression)."""
+
+
+# ---------------------------------------------------------------- the whole
+
+
+@dataclass(frozen=True)
+class Param:
+    """A number fixed at the build (`--set name=value`)."""
+
+    name: str
+    type: Type
+    value: int | float | bool | tuple[int, ...]
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """What the strategy needs of a model: `causal`, `masked` (bidirectional, predicts masked positions), or
+    `block_causal` with its block size in positions from 0."""
+
+    name: str
+    attention: OneOf["causal", "masked", "block_causal"]
+    block: int | None
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
+class State:
+    """A declared variable, reset to `init` at the start of its lifetime; one copy per row."""
+
+    name: str
+    type: Type
+    init: Expr
+    lifetime: OneOf["step", "block", "canvas", "sequence", "session"]
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The answer: all `masked`, or `empty` (it grows by `append`). `multiple`: the canvas is made longer so that its
+    length, counted from position 0 ("canvas") or from the answer's start ("answer"), is a multiple of it."""
+
+    init: OneOf["masked", "empty"]
+    multiple: int = 1
+    multiple_from: OneOf["canvas", "answer"] = "answer"
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A whole program."""
+
+    name: str
+    params: tuple[Param, ...]
+    models: tuple[ModelUse, ...]
+    canvas: Canvas
+    states: tuple[State, ...]
+    body: tuple[Stmt, ...]
+    lossless: bool = False
+    text: str = ""
+
+
+def walk(node: object) -> Iterator[object]:
+    """Every dataclass node below `node`, itself first, in written order; spans excluded."""
+    if isinstance(node, tuple):
+        for item in node:
+            yield from walk(item)
+    elif is_dataclass(node) and not isinstance(node, (Span, Type)):
+        yield node
+        for f in fields(node):
+            yield from walk(getattr(node, f.name))
