@@ -1,0 +1,252 @@
+"""Writes down tensor code as FX graphs: run ordinary torch functions on fake tensors, get graphs with loops inside.
+
+A `Recorder` is a dispatch mode. Under it every ATen call becomes a node of the current graph; `loop` and `branch` open
+graphs of their own. A value of an outer graph that is used inside is captured: it becomes a placeholder of the inner
+graph and an operand of the node that runs it. Real tensors (weights, constants) become `get_attr` nodes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from dcompile.program import COND, WHILE
+from dcompile.source import Span
+
+aten = torch.ops.aten
+
+# Composite ops that say more than their decomposition: backends have a better form for them.
+KEPT = frozenset({aten.linear.default, aten.matmul.default, aten.softmax.int, aten.reshape.default, aten.to.dtype})
+
+Values = dict[str, Tensor]
+
+
+class Scope:
+    """A graph under construction, and the node that stands for each tensor in it."""
+
+    def __init__(self, parent: Scope | None) -> None:
+        self.graph = fx.Graph()
+        self.parent = parent
+        self.nodes: dict[int, fx.Node] = {}
+        self.inputs: list[fx.Node] = []
+        self.captured: dict[int, tuple[Tensor, fx.Node]] = {}
+        self.attributes: list[fx.Node] = []
+        self.root: dict[str, Any] = {}
+        self.alive: list[Any] = []
+
+    def bind(self, tensor: Tensor, node: fx.Node) -> fx.Node:
+        node.meta["val"] = tensor
+        self.nodes[id(tensor)] = node
+        self.alive.append(tensor)  # an id is a name only while its tensor lives
+        return node
+
+    def knows(self, tensor: Tensor) -> bool:
+        return id(tensor) in self.nodes or (self.parent is not None and self.parent.knows(tensor))
+
+    def capture(self, tensor: Tensor) -> fx.Node:
+        if id(tensor) not in self.captured:
+            node = self.bind(tensor, self.graph.placeholder(f"captured_{len(self.captured)}"))
+            self.captured[id(tensor)] = (tensor, node)
+        return self.captured[id(tensor)][1]
+
+    def attribute(self, name: str, value: Any) -> fx.Node:
+        self.root[name] = value
+        node = self.graph.create_node("get_attr", name)
+        self.attributes.append(node)
+        return node
+
+    def close(self, outputs: Sequence[fx.Node], captured: Sequence[Tensor] = ()) -> fx.GraphModule:
+        """Finish: inputs first, then the captured values in the given order, then attributes, then the work."""
+        captures = [self.capture(t) for t in captured]
+        anchor = self.graph._root
+        for node in [*self.inputs, *captures, *self.attributes]:
+            anchor.append(node)
+            anchor = node
+        self.graph.output(tuple(outputs))
+        return fx.GraphModule(self.root, self.graph)
+
+
+class Recorder(TorchDispatchMode):
+    """Records what runs inside `recording()`. `weights` gives parameters and buffers their dotted names."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.names = {id(t): name for name, t in reversed(list(weights.items()))}
+        self.fakes: dict[int, tuple[Tensor, FakeTensor]] = {}
+        self.real: dict[int, Tensor] = {}
+        self.scope = Scope(None)
+        self.span: Span | None = None
+        self.counter = 0
+
+    @contextmanager
+    def recording(self) -> Iterator[Recorder]:
+        with torch.inference_mode(), self.fake, self:
+            yield self
+
+    @contextmanager
+    def at(self, span: Span) -> Iterator[None]:
+        """Nodes made inside come from this line of the strategy."""
+        before, self.span = self.span, span
+        try:
+            yield
+        finally:
+            self.span = before
+
+    # ------------------------------------------------------------ every operation comes by here
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.namespace == "prim":
+            return func(*args, **kwargs)
+        if func in (aten.detach.default, aten.lift_fresh_copy.default, aten.contiguous.default):
+            return args[0]
+        if func not in KEPT and func._can_decompose() and func.namespace == "aten":
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        assert not func._schema.is_mutable, f"{func}: a Program never writes in place"
+        args, kwargs = tree_map_only(Tensor, self._fake_of, (args, kwargs))
+        out = func(*args, **kwargs)
+        if isinstance(out, Tensor) and self.scope.knows(out):
+            return out
+        return self._emit(func, args, kwargs, out)
+
+    def _emit(self, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+        node_args, node_kwargs = tree_map_only(Tensor, self.node, (args, kwargs))
+        node_kwargs = {k: v for k, v in node_kwargs.items() if k not in ("device", "pin_memory", "layout")}
+        node = self.scope.graph.call_function(func, node_args, node_kwargs)
+        if self.span is not None:
+            node.meta["span"] = self.span
+        if isinstance(out, Tensor):
+            self.scope.bind(out, node)
+            return out
+        node.meta["val"] = tuple(out)
+        for i, item in enumerate(out):
+            self.scope.bind(item, self.scope.graph.call_function(operator.getitem, (node, i)))
+        return out
+
+    def _fake_of(self, tensor: Tensor) -> Tensor:
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        if id(tensor) not in self.fakes:
+            fake = self.fake.from_tensor(tensor)
+            self.fakes[id(tensor)] = (tensor, fake)
+            self.real[id(fake)] = tensor
+        return self.fakes[id(tensor)][1]
+
+    # ------------------------------------------------------------ values and their nodes
+
+    def node(self, tensor: Tensor) -> fx.Node:
+        """The node that stands for a tensor in the current graph: its own, a weight, or a capture."""
+        scope = self.scope
+        if id(tensor) in scope.nodes:
+            return scope.nodes[id(tensor)]
+        if id(tensor) in self.real:
+            return scope.bind(tensor, scope.attribute(self._name(self.real[id(tensor)]), self.real[id(tensor)]))
+        assert scope.knows(tensor), "a tensor that no recorded operation made"
+        return scope.capture(tensor)
+
+    def _name(self, real: Tensor) -> str:
+        return self.names.setdefault(id(real), f"constant_{len(self.names)}")
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """A new fake tensor of the same shape and dtype that no graph knows yet."""
+        with _paused(self):
+            return torch.empty(like.shape, dtype=like.dtype)
+
+    def input(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """An input of the graph being recorded."""
+        with _paused(self):
+            value = torch.empty(tuple(shape), dtype=dtype)
+        self._placeholder(name, value)
+        return value
+
+    def _placeholder(self, name: str, value: Tensor) -> None:
+        self.scope.inputs.append(self.scope.bind(value, self.scope.graph.placeholder(name)))
+
+    # ------------------------------------------------------------ control flow
+
+    def loop(
+        self, carried: Values, condition: Callable[[Values], Tensor], body: Callable[[Values], Values]
+    ) -> Values:
+        """`while condition(values): values = body(values)`; the condition has one bool element."""
+        names = list(carried)
+        cond = self._inside(carried, lambda v: [condition(v)])
+        turn = self._inside(carried, lambda v: [(out[n]) for out in [body(v)] for n in names])
+        node_args, captured = self._close("loop", {"cond": cond, "body": turn})
+        operands = tuple(self._distinct(list(carried.values()), {}))
+        node = self.scope.graph.call_function(WHILE, (*node_args, operands, captured))
+        node.meta["carried"] = tuple(names)
+        return dict(zip(names, self._results(node, [carried[n] for n in names]), strict=True))
+
+    def branch(
+        self, pred: Tensor, yes: Callable[[], Sequence[Tensor]], no: Callable[[], Sequence[Tensor]]
+    ) -> list[Tensor]:
+        """`yes() if pred else no()`; `pred` has one bool element, both sides give the same shapes."""
+        sides = {"yes": self._inside({}, lambda _: list(yes())), "no": self._inside({}, lambda _: list(no()))}
+        node_args, captured = self._close("branch", sides)
+        node = self.scope.graph.call_function(COND, (self.node(pred), *node_args, captured))
+        return self._results(node, [n.meta["val"] for n in sides["yes"][1]])
+
+    def _inside(self, carried: Values, run: Callable[[Values], list[Tensor]]) -> tuple[Scope, list[fx.Node]]:
+        scope = self.scope = Scope(self.scope)
+        try:
+            values = {name: self.fresh(t) for name, t in carried.items()}
+            for name, value in values.items():
+                self._placeholder(name, value)
+            return scope, self._distinct(run(values), values)
+        finally:
+            assert scope.parent is not None
+            self.scope = scope.parent
+
+    def _distinct(self, results: Sequence[Tensor], values: Values) -> list[fx.Node]:
+        """One node a result: a value given twice, or carried under another name, is copied (ops.md: aliasing)."""
+        nodes: list[fx.Node] = []
+        for name, tensor in zip([*values, *[""] * len(results)], results):
+            node = self.node(tensor)
+            if node in nodes or (node.op != "call_function" and tensor is not values.get(name)):
+                node = self.node(torch.clone(tensor))
+            nodes.append(node)
+        return nodes
+
+    def _close(self, kind: str, sides: dict[str, tuple[Scope, list[fx.Node]]]) -> tuple[list[fx.Node], tuple[fx.Node, ...]]:
+        union = {i: t for scope, _ in sides.values() for i, (t, _) in scope.captured.items()}
+        captured = list(union.values())
+        name = f"{kind}_{self.counter}"
+        self.counter += 1
+        places = []
+        for label, (scope, outputs) in sides.items():
+            module = scope.close(outputs, captured)
+            places.append(self.scope.attribute(f"{name}_{label}", module))
+        return places, tuple(self.node(t) for t in captured)
+
+    def _results(self, node: fx.Node, like: Sequence[Tensor]) -> list[Tensor]:
+        outs = [self.fresh(t) for t in like]
+        node.meta["val"] = tuple(outs)
+        if self.span is not None:
+            node.meta["span"] = self.span
+        for i, out in enumerate(outs):
+            self.scope.bind(out, self.scope.graph.call_function(operator.getitem, (node, i)))
+        return outs
+
+    def finish(self, outputs: Sequence[Tensor]) -> fx.GraphModule:
+        """The outermost graph, with these results; call it inside `recording()`."""
+        return self.scope.close(self._distinct(outputs, {}))
+
+
+@contextmanager
+def _paused(mode: TorchDispatchMode) -> Iterator[None]:
+    """Run without recording (the fake mode below stays on)."""
+    with torch.utils._python_dispatch._disable_current_modes():
+        with mode.fake:  # type: ignore[attr-defined]
+            yield
