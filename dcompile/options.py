@@ -1,0 +1,109 @@
+"""The options of a generation, checked, with the checkpoint's defaults."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from dcompile.artifact import Manifest
+from dcompile.controls import Controls
+from dcompile.diagnostic import error
+from dcompile.feed import Request
+
+_Number = TypeVar("_Number", int, float)
+SEEDS = 2**62  # a seed plus a row number stays an int64
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may ask of a generation; None is the checkpoint's own default.
+
+    Without a temperature from either, decoding is greedy. `seed`: row r draws with `seed + r`; a sequence gives each
+    row its own; None draws one, which the Result tells. `stop`: strings that end the text. `min_length`: answer tokens
+    before an eos may come. `eos_ids` replaces the checkpoint's. `max_new_tokens` None: all that the capacity holds.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    banned_tokens: Sequence[int] = ()
+    min_length: int = 0
+    eos_ids: Sequence[int] | None = None
+    stop: str | Sequence[str] = ()
+    seed: int | Sequence[int] | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings; an empty one says nothing."""
+        return tuple(s for s in ((self.stop,) if isinstance(self.stop, str) else self.stop) if s)
+
+
+def requests(manifest: Manifest, prompts: Sequence[tuple[int, ...]], options: Options) -> list[Request]:
+    """One request a prompt. Raises CompileError for an option outside its range."""
+    controls = _controls(manifest, options)
+    length = options.max_new_tokens
+    if length is None:
+        length = _all_room(manifest, max((len(p) for p in prompts), default=0))
+    seeds = _seeds(options.seed, len(prompts), controls.temperature > 0)
+    return [Request(p, length, replace(controls, seed=s)) for p, s in zip(prompts, seeds, strict=True)]
+
+
+def _controls(manifest: Manifest, options: Options) -> Controls:
+    asked = manifest.model.sampling
+    temperature = options.temperature
+    if temperature is None:
+        temperature = asked.temperature if manifest.has_rng else 0.0
+    controls = Controls(
+        temperature=temperature,
+        top_k=_first(options.top_k, asked.top_k),
+        top_p=_first(options.top_p, asked.top_p),
+        min_p=_first(options.min_p, asked.min_p),
+        repetition_penalty=_first(options.repetition_penalty, asked.repetition_penalty),
+        banned=tuple(options.banned_tokens),
+        min_length=options.min_length,
+        eos_ids=tuple(manifest.model.eos_ids if options.eos_ids is None else options.eos_ids),
+    )
+    _check_ranges(controls)
+    return controls
+
+
+def _check_ranges(controls: Controls) -> None:
+    good = {
+        "temperature": (controls.temperature, 0 <= controls.temperature < math.inf, "0 or more"),
+        "top_k": (controls.top_k, 0 <= controls.top_k < SEEDS, "0 (off) or more"),
+        "top_p": (controls.top_p, 0 < controls.top_p <= 1, "above 0, up to 1 (off)"),
+        "min_p": (controls.min_p, 0 <= controls.min_p <= 1, "0 (off) to 1"),
+        "repetition_penalty": (controls.repetition_penalty, 0 < controls.repetition_penalty < math.inf, "above 0"),
+        "min_length": (controls.min_length, 0 <= controls.min_length < SEEDS, "0 or more"),
+    }
+    for name, (value, fine, range_) in good.items():
+        if not fine:
+            raise error("option-out-of-range", f"{name} is {value:g}", f"{name} is {range_}")
+
+
+def _seeds(seed: int | Sequence[int] | None, rows: int, random: bool) -> list[int]:
+    if seed is None:
+        seed = secrets.randbelow(2**31) if random else 0
+    if isinstance(seed, Sequence) and len(seed) != rows:
+        raise error("batch-mismatch", f"{len(seed)} seeds for {rows} prompts", "give one seed, or one for each prompt")
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed + r for r in range(rows)]
+    if wrong := [s for s in seeds if not 0 <= s < SEEDS]:
+        raise error("option-out-of-range", f"seed is {wrong[0]}", "a seed is 0 or more, and below 2^62")
+    return seeds
+
+
+def _all_room(manifest: Manifest, prompt: int) -> int:
+    """The longest answer behind a prompt of that length, at least 1 (which may not fit)."""
+    canvas = manifest.canvas
+    counted = prompt if canvas.multiple_from == "canvas" else 0
+    return max(1, (counted + manifest.capacity - prompt) // canvas.multiple * canvas.multiple - counted)
+
+
+def _first(asked: _Number | None, default: _Number) -> _Number:
+    return default if asked is None else asked

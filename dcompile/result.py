@@ -1,0 +1,81 @@
+"""What a generation gives back, read from the state that the graphs leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dcompile.artifact import Manifest
+from dcompile.feed import Request
+
+Reason = Literal["eos", "length", "stop", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One answer. `model_calls` counts the forwards of this row, `batch_calls` those of the whole batch,
+    `positions_fed` the positions that the row's calls were fed, `committed_per_call` the answer positions that were
+    last written by each of them. `output_ids` ends with the eos, `text` before it; `text` is None without a tokenizer.
+    """
+
+    prompt_ids: tuple[int, ...]
+    output_ids: tuple[int, ...]
+    text: str | None
+    seed: int
+    model_calls: int
+    batch_calls: int
+    positions_fed: int
+    committed_per_call: tuple[int, ...]
+    seconds: float
+    finish_reason: Reason
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the state: what is committed from the answer's start, and the counters."""
+
+    ids: tuple[int, ...]
+    ended: bool
+    calls: int
+    batch_calls: int
+    fed: int
+    per_call: tuple[int, ...]
+
+
+def read_row(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArray[Any]], row: int, done: bool) -> Row:
+    """Row `row` of the state; the graphs count the answer when they are `done`, before that it is the committed run."""
+    start, length = int(state["start"][row]), int(state["length"][row])
+    count = int(state["count"][row]) if done else _committed(manifest, request, state, row)
+    calls = int(state["calls"][row])
+    order = state["order"][row, start : start + length]
+    return Row(
+        tuple(int(i) for i in state["tokens"][row, start : start + count]),
+        bool(state["ended"][row]) if done else False,
+        calls,
+        int(state["batch_calls"].flat[0]),
+        int(state["fed"][row]),
+        tuple(int(n) for n in np.bincount(order, minlength=calls + 1)[1 : calls + 1]),
+    )
+
+
+def _committed(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArray[Any]], row: int) -> int:
+    start, length = int(state["start"][row]), int(state["length"][row])
+    masked = state["masked"][row, start : start + length]
+    run = int(masked.argmax()) if masked.any() else length
+    if manifest.stops_on_eos:
+        eos = np.isin(state["tokens"][row, start : start + run], request.controls.eos_ids)
+        run = int(eos.argmax()) + 1 if eos.any() else run
+    return run
+
+
+def without_eos(ids: Sequence[int], eos_ids: Sequence[int]) -> Sequence[int]:
+    """The ids that have a text: without an eos at the end."""
+    return ids[:-1] if ids and ids[-1] in eos_ids else ids
