@@ -44,7 +44,7 @@ def attend_parts(q: Tensor, k: Sequence[Tensor], v: Sequence[Tensor], bias: Sequ
 
 @attend.register_fake
 def _(q: Tensor, k: Sequence[Tensor], v: Sequence[Tensor], bias: Sequence[Tensor], scale: float) -> Tensor:
-    return torch.empty_like(q)
+    return q.new_empty(q.shape)
 
 
 @torch.library.custom_op("dcompile::order", mutates_args=())

@@ -1,0 +1,122 @@
+"""Compile the graphs of a Program with AOTInductor: one `.pt2` a graph, all sharing one weights file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch._inductor import aot_compile
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.package import package_aoti
+from torch.export.pt2_archive._package_weights import Weights
+
+from dcompile.backends import ports
+from dcompile.backends.base import Backend
+from dcompile.backends.inductor.legalize import legalize
+from dcompile.backends.inductor.move import move
+from dcompile.diagnostic import Diagnostic
+from dcompile.program import Graph, Program
+
+WEIGHTS = "weights.safetensors"
+
+# Nothing here may change a result: no fast-math (Inductor's default), no autotuning. Threads are counted at run time,
+# not baked in; line tables and frame pointers would only add paths of the build machine.
+OPTIONS: dict[str, Any] = {
+    "aot_inductor.package": True,
+    "aot_inductor.package_constants_in_so": False,
+    "aot_inductor.package_constants_on_disk_format": "pickle_weights",
+    "aot_inductor.enable_line_tables": False,
+    "aot_inductor.enable_frame_pointer": False,
+    "cpp.dynamic_threads": True,
+    "cpp.enable_unsafe_math_opt_flag": False,
+    "cpp.enable_floating_point_contract_flag": "off",
+    "max_autotune": False,
+    "fallback_random": True,
+}
+
+
+class Inductor(Backend):
+    """AOTInductor for one device."""
+
+    device: ClassVar[str]
+
+    def missing(self, program: Program) -> Sequence[Diagnostic]:
+        try:
+            get_cpp_compiler()
+        except Exception:
+            help = "install g++ or clang++, or name one in the variable CXX"
+            return [Diagnostic("no-compiler", f"the target `{self.name}` needs a C++ compiler", help=help)]
+        return []
+
+    def build(self, program: Program, folder: Path) -> dict[str, str]:
+        """Write `<graph>.pt2` for each graph, `weights.safetensors` and `graphs.json`."""
+        files, extra = {}, {}
+        weights: dict[str, Tensor] = {}
+        for graph in program.graphs:
+            files[graph.name] = f"{graph.name}.pt2"
+            constants = compile_graph(graph, self.device, folder / files[graph.name])
+            extra[graph.name] = {"weights": _store(graph.name, constants, weights)}
+        save_file(weights, folder / WEIGHTS)
+        ports.write(folder, program.graphs, extra)
+        return files
+
+
+class CPU(Inductor):
+    """Code for the processor of the machine that builds."""
+
+    name = "cpu"
+    device = "cpu"
+
+
+class CUDA(Inductor):
+    """Code for the GPU of the machine that builds."""
+
+    name = "cuda"
+    device = "cuda"
+
+    def missing(self, program: Program) -> Sequence[Diagnostic]:
+        if not torch.cuda.is_available():
+            help = "build on a machine with an NVIDIA GPU and a CUDA build of torch, or choose the target `cpu`"
+            return [Diagnostic("no-gpu", "the target `cuda` needs a GPU, and torch finds none", help=help)]
+        return super().missing(program)
+
+
+def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
+    """Compile one graph to the package `path`; the constants it must be given when it is loaded, by name.
+
+    A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
+    """
+    with torch.no_grad(), tempfile.TemporaryDirectory() as scratch:
+        module = legalize(graph.module)
+        held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
+        if device != "cpu":
+            move(module, device)
+        examples = [torch.zeros(p.shape, dtype=getattr(torch, p.dtype), device=device) for p in graph.inputs]
+        produced = aot_compile(
+            module, tuple(examples), options={**OPTIONS, "aot_inductor.output_path": str(Path(scratch) / "aoti")}
+        )
+        made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
+        packed = Path(scratch) / path.name
+        package_aoti(str(packed), [f for f in produced if isinstance(f, str) and not f.endswith(".cpp")])
+        shutil.move(packed, path)
+    return {name: held.get(name, tensor).detach().cpu() for name, tensor in made.items()}
+
+
+def _store(graph: str, constants: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, str]:
+    """Put each constant into `weights` unless the same tensor is there; where each lies, by its name in the graph."""
+    places = {}
+    known = {(t.data_ptr(), t.shape, t.dtype): name for name, t in weights.items() if t.numel()}
+    for name, tensor in sorted(constants.items()):
+        tensor = tensor.contiguous()
+        key = (tensor.data_ptr(), tensor.shape, tensor.dtype)
+        if key not in known:
+            known[key] = name if name not in weights else f"{graph}.{name}"
+            weights[known[key]] = tensor
+        places[name] = known[key]
+    return places
