@@ -86,18 +86,18 @@ def feed(manifest: Manifest, requests: Sequence[Request]) -> Arrays:
     """
     rows = [*requests, *[requests[-1]] * (manifest.batch - len(requests))]
     start = max(len(r.prompt) for r in rows)
-    length = [extent(manifest.canvas, len(r.prompt), r.length) for r in rows]
     tokens = np.zeros((manifest.batch, manifest.capacity), np.int64)
     for r, row in enumerate(rows):
         tokens[r, start - len(row.prompt) : start] = row.prompt
         if manifest.canvas.init == "masked":
             assert manifest.model.mask_id is not None, "a masked canvas needs a mask id"
-            tokens[r, start : start + length[r]] = manifest.model.mask_id
+            end = start + extent(manifest.canvas, len(row.prompt), row.length)
+            tokens[r, start:end] = manifest.model.mask_id
     arrays: Arrays = {
         "tokens": tokens,
         "pad": _ints(start - len(r.prompt) for r in rows),
         "start": _ints(start for _ in rows),
-        "length": _ints(length),
+        "length": _ints(r.length for r in rows),
     }
     return arrays | _options(manifest, rows)
 

@@ -51,11 +51,12 @@ class Row:
 
 
 def read_row(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArray[Any]], row: int, done: bool) -> Row:
-    """Row `row` of the state; the graphs count the answer when they are `done`, before that it is the committed run."""
-    start, length = int(state["start"][row]), int(state["length"][row])
-    count = int(state["count"][row]) if done else _committed(manifest, request, state, row)
+    """Row `row` of the state; the graphs count an answer that grows or is `done`; else it is the committed run."""
+    start = int(state["start"][row])
+    counted = done or manifest.canvas.init == "empty"
+    count = int(state["count"][row]) if counted else _committed(manifest, request, state, row)
     calls = int(state["calls"][row])
-    order = state["order"][row, start : start + length]
+    order = state["order"][row, start:]
     return Row(
         tuple(int(i) for i in state["tokens"][row, start : start + count]),
         bool(state["ended"][row]) if done else False,

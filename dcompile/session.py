@@ -101,7 +101,8 @@ def load(path: str | Path, threads: int | None = None) -> Session:
     artifact = open_artifact(path)
     if threads is not None and threads < 1:
         raise error("option-out-of-range", f"{threads} threads", "give at least 1")
-    executable = registry.loader(artifact.manifest.target)(artifact, threads)
+    files = {g.name: g.file for g in artifact.manifest.graphs}
+    executable = registry.loader(artifact.manifest.target)(artifact.folder, files, threads)
     return Session(artifact, executable, open_text(artifact.folder, artifact.manifest.model))
 
 

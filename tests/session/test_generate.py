@@ -56,7 +56,8 @@ def test_canvas_is_rounded_up_from_where_it_is_counted() -> None:
     script = Script([ids("a")], "inside")
     session(script, canvas=Canvas(init="masked", multiple=4, multiple_from="canvas")).generate([5], max_new_tokens=4)
     session(script, canvas=Canvas(init="masked", multiple=4)).generate([5], max_new_tokens=5)
-    assert [f["length"].tolist() for f in script.fed] == [[7], [8]]
+    assert [(f["tokens"] == MASK).sum() for f in script.fed] == [7, 8]
+    assert [f["length"].tolist() for f in script.fed] == [[4], [5]]
 
 
 def test_options_reach_the_graph() -> None:
