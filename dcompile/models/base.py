@@ -1,0 +1,24 @@
+"""A loaded model: its facts, its two modules, its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcompile.model import Facts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Model:
+    """`backbone` is a transformers base model (eval, float32): ids to hidden states [B, W, E]; `head` maps hidden
+    [.., E] to logits [.., V], soft-cap included. `files` are what an artifact copies to speak text; may be empty."""
+
+    facts: Facts
+    backbone: nn.Module
+    head: nn.Module
+    folder: Path
+    files: tuple[Path, ...] = ()

@@ -1,0 +1,139 @@
+"""Checkpoints into modules. Only stock transformers classes are run, never code that lies in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcompile.diagnostic import CompileError, error
+from dcompile.model import Facts
+from dcompile.models.adapters import Adapter, adapter_of
+from dcompile.models.base import Model
+from dcompile.models.facts import read_facts, unsupported
+from dcompile.models.gguf import read_header
+from dcompile.models.gguf_facts import gguf_config
+from dcompile.models.places import find_checkpoint, read_json, weight_files
+from dcompile.models.tokenizers import tokenizer_files
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `read_facts` shares this package
+    from torch import Tensor, nn
+
+WRONG = {"missing_keys": "lacking", "mismatched_keys": "of another shape", "unexpected_keys": "unknown"}
+
+
+def load_model(path: str | Path) -> Model:
+    """Load the model at `path` (folder, GGUF file, folder with a GGUF file, hub id) in float32 on the CPU.
+
+    Raises CompileError: unknown-checkpoint, unreadable-checkpoint, unsupported-architecture.
+    """
+    from dcompile.models.probe import check_modules, split
+
+    place = find_checkpoint(path)
+    facts = read_facts(place)
+    with _no_progress_bars():
+        whole = _load_gguf(place, facts) if place.is_file() else _load_folder(place, facts)
+    backbone, head = split(whole.eval().requires_grad_(False), facts)
+    check_modules(whole, backbone, head, facts)
+    folder = place.parent if place.is_file() else place
+    return Model(facts, backbone, head, folder, _files_or_none(place))
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _files_or_none(place: Path) -> tuple[Path, ...]:
+    try:
+        return tokenizer_files(place)
+    except CompileError:  # ids in, ids out needs no tokenizer; whoever needs one asks tokenizer_files
+        return ()
+
+
+def _load_folder(folder: Path, facts: Facts) -> nn.Module:
+    raw = read_json(folder / "config.json", needed=True)
+    adapter = adapter_of(facts.family)
+    try:
+        return _load_adapted(folder, raw, adapter) if adapter else _load_stock(folder, facts)
+    except (OSError, RuntimeError, KeyError, TypeError) as problem:
+        raise _unreadable(folder, problem) from problem
+
+
+def _unreadable(place: Path, problem: object) -> CompileError:
+    first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+    return error("unreadable-checkpoint", f"cannot load `{place}`: {first}")
+
+
+def _load_stock(folder: Path, facts: Facts) -> nn.Module:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **where)
+        loader: Any = AutoModelForCausalLM
+        model, report = loader.from_pretrained(
+            folder, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **where
+        )
+    except ValueError as problem:  # transformers says so of a type or class that it does not know
+        raise unsupported(facts.family, "transformers has no causal language model class for it") from problem
+    _complain(folder, {**report, "unexpected_keys": ()})  # published folders carry leftovers of training
+    return model  # type: ignore[no-any-return]
+
+
+def _load_adapted(folder: Path, raw: dict[str, Any], adapter: Adapter) -> nn.Module:
+    from safetensors.torch import load_file
+
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        if file.suffix != ".safetensors":
+            raise _unreadable(folder, "weights in this format are read from *.safetensors only")
+        try:
+            weights |= {adapter.rename(name): value.float() for name, value in load_file(file).items()}
+        except Exception as problem:  # safetensors' own error type derives from Exception alone
+            raise _unreadable(file, problem) from problem
+    return _from_weights(folder, adapter.family, adapter.config(raw), weights)
+
+
+def _load_gguf(file: Path, facts: Facts) -> nn.Module:
+    from dcompile.models.gguf_weights import read_weights
+
+    header = read_header(file)
+    weights = read_weights(header, facts.heads, facts.kv_heads)
+    config = gguf_config(header)
+    return _from_weights(file, config.pop("model_type"), config, weights)
+
+
+def _from_weights(place: Path, family: str, entries: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """The stock class of a family filled with `weights`: every weight used, none missing."""
+    import torch
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.for_model(family, **entries)
+    loader: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model, report = loader.from_pretrained(
+        None,
+        config=config,
+        state_dict=weights,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        output_loading_info=True,
+    )
+    _complain(place, report)
+    return model  # type: ignore[no-any-return]
+
+
+def _complain(place: Path, report: dict[str, Any]) -> None:
+    for key, what in WRONG.items():
+        if names := sorted(str(name) for name in report[key]):
+            raise _unreadable(place, f"weights {what}: {', '.join(names[:4])}")
