@@ -1,0 +1,319 @@
+"""Expressions: names, arithmetic, scores; each gets its type here. Regions and reductions are in `selection`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from dcompile.diagnostic import Label, suggest
+from dcompile.dsl import syntax
+from dcompile.dsl.fold import fold
+from dcompile.dsl.mistakes import not_yet
+from dcompile.dsl.scope import (
+    REGION_WORDS,
+    Callable,
+    Context,
+    Distribution,
+    Failed,
+    ModelName,
+    Scope,
+    TokenList,
+    Value,
+    Variable,
+    lookup,
+)
+from dcompile.source import Span
+from dcompile.strategy import (
+    BOOL,
+    FLOAT,
+    INT,
+    REGION,
+    TOKENS,
+    Area,
+    Base,
+    Ended,
+    Expr,
+    Field,
+    Literal,
+    Name,
+    Op,
+    RunInput,
+    Running,
+    Score,
+    Type,
+)
+
+OPERATORS = {
+    "+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floordiv", "mod": "mod",
+    "<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne", "and": "and", "or": "or",
+}  # fmt: skip
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+SCORES = ("max", "token", "sample", "entropy", "margin", "gap")
+LATER = {"top": "`top(k)` of a distribution", "logits": "`logits`", "q": "draft probabilities"}
+
+
+def op(name: str, base: Base, args: tuple[Expr, ...], span: Span) -> Expr:
+    """An operation, done now if its arguments are known; per position if any argument is."""
+    return fold(Op(Type(base, any(a.type.each for a in args)), span, name, args))
+
+
+def to_float(expr: Expr) -> Expr:
+    """The same number as a float."""
+    if expr.type.base == "float":
+        return expr
+    assert expr.type.base == "int"
+    return op("float", "float", (expr,), expr.span)
+
+
+def convert(ctx: Context, expr: Expr, wanted: Type, what: str) -> Expr:
+    """`expr` as `wanted`: an int may become a float, a row value may stand for one value per position."""
+    if expr.type.each and not wanted.each:
+        help = "reduce it: `any(...)`, `count(...)`, `sum(... in region)`" if expr.type != TOKENS else None
+        ctx.fail("wrong-type", f"{what} must be one {wanted.base} a row", expr.span, f"this is {expr.type}", help)
+    if expr.type.base == "int" and wanted.base == "float":
+        return to_float(expr)
+    if expr.type.base != wanted.base:
+        ctx.fail("wrong-type", f"{what} must be {wanted}", expr.span, f"this is {expr.type}", _cure(expr.type, wanted))
+    return expr
+
+
+def _cure(found: Type, wanted: Type) -> str | None:
+    if found.base == "float" and wanted.base == "int":
+        return "round it with `floor(...)` or `ceil(...)`"
+    if wanted.base == "token" and found.base == "int":
+        return "a token is `token(id)`, or `p.token` of a model call `p`"
+    if wanted == REGION:
+        return "a region is `masked in b`, `R where p.max >= 0.9`, `take(...)`, ..."
+    return None
+
+
+def value(ctx: Context, scope: Scope, node: syntax.Expr, wanted: Type, what: str) -> Expr:
+    """Elaborate and convert in one go."""
+    return convert(ctx, expression(ctx, scope, node), wanted, what)
+
+
+def region(ctx: Context, scope: Scope, node: syntax.Expr, what: str = "this") -> Expr:
+    """An expression that must be a region."""
+    expr = expression(ctx, scope, node)
+    if expr.type != REGION:
+        ctx.fail("wrong-type", f"{what} must be a region", expr.span, f"this is {expr.type}", _cure(expr.type, REGION))
+    return expr
+
+
+def expression(ctx: Context, scope: Scope, node: syntax.Expr) -> Expr:
+    """The typed meaning of an expression."""
+    match node:
+        case syntax.Number(span, number):
+            return _number(ctx, span, number)
+        case syntax.Truth(span, truth):
+            return Literal(BOOL, span, truth)
+        case syntax.Word(span, name):
+            return word(ctx, scope, span, name)
+        case syntax.Unary(span, sign, operand):
+            return unary(ctx, expression(ctx, scope, operand), sign, span)
+        case syntax.Binary():
+            return binary(ctx, scope, node)
+        case syntax.Choice():
+            return choice(ctx, scope, node)
+        case syntax.In(span, inside, around):
+            left, right = expression(ctx, scope, inside), region(ctx, scope, around, "what stands behind `in`")
+            if left.type != REGION:
+                ctx.fail("misplaced-in", f"`in` with {left.type} stands only in a reduction", span,
+                         help="`sum(x in R)`, `mean(x in R)`, `all(x in R)`; between two regions it is their overlap")  # fmt: skip
+            return op("and", "bool", (left, right), span)
+        case syntax.Where(span, around, predicate):
+            left = region(ctx, scope, around, "what stands before `where`")
+            return op("and", "bool", (left, value(ctx, scope, predicate, REGION, "the predicate")), span)
+        case syntax.Attribute() | syntax.Method():
+            return score(ctx, scope, node)
+        case syntax.Apply():
+            return ctx.apply(ctx, scope, node)
+        case syntax.Listing(span, _):
+            ctx.fail("misplaced-list", "a list stands only as the value of a `param`", span)
+    raise AssertionError(node)
+
+
+def _number(ctx: Context, span: Span, number: int | float) -> Expr:
+    if isinstance(number, float):
+        if number > 3e38:
+            ctx.fail("out-of-range", "this number is too large", span, help="floats reach 3e38")
+        return Literal(FLOAT, span, number)
+    if number >= 1 << 62:
+        ctx.fail("out-of-range", "this number is too large", span)
+    return Literal(INT, span, number)
+
+
+def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
+    """A name used as a value."""
+    if (found := builtin(scope, span, name)) is not None:
+        return found
+    binding = lookup(ctx, scope, name, span)
+    match binding:
+        case Value(expr, _):
+            return _moved(expr, span)
+        case Variable(unique, type):
+            return Name(type, span, unique)
+        case Distribution():
+            ctx.fail("wrong-type", f"`{name}` is a distribution, not a value", span,
+                     help=f"say what of it: `{name}.token`, `{name}.max`, `{name}.entropy`, ...")  # fmt: skip
+        case TokenList():
+            ctx.fail("wrong-type", f"`{name}` is a list of tokens", span, help="it stands in `p.without(...)`")
+        case ModelName():
+            ctx.fail("wrong-type", f"`{name}` is a model", span, help=f"call it: `p = {name}(region)`")
+        case Callable(function):
+            ctx.fail("wrong-type", f"`{name}` is {article(function.kind)}", span, help=f"use it with arguments: `{name}(...)`")
+    raise AssertionError(binding)
+
+
+def article(kind: str) -> str:
+    """`a rule`, `an action`."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _moved(expr: Expr, span: Span) -> Expr:
+    """A literal or name is pointed at where it is used."""
+    if isinstance(expr, Literal):
+        return Literal(expr.type, span, expr.value)
+    return Name(expr.type, span, expr.name) if isinstance(expr, Name) else expr
+
+
+def builtin(scope: Scope, span: Span, name: str) -> Expr | None:
+    """What a word of the language itself means, if `name` is one."""
+    if name in REGION_WORDS:
+        return Area(REGION, span, name)  # type: ignore[arg-type]
+    if name == "count" and scope.predicate:
+        return Running(Type("int", True), span, "count")
+    match name:
+        case "length":
+            return RunInput(INT, span, "length")
+        case "eos":
+            return Ended(BOOL, span)
+        case "position":
+            return Field(Type("int", True), span, "position")
+        case "token":
+            return Field(TOKENS, span, "token")
+    return None
+
+
+def unary(ctx: Context, operand: Expr, sign: str, span: Span) -> Expr:
+    """`-x`, `not x`."""
+    if sign == "not":
+        return op("not", "bool", (convert(ctx, operand, Type("bool", True), "what stands behind `not`"),), span)
+    number(ctx, operand, "what stands behind `-`")
+    return op("neg", operand.type.base, (operand,), span)
+
+
+def number(ctx: Context, expr: Expr, what: str) -> Expr:
+    """An int or a float, per row or per position."""
+    if expr.type.base not in ("int", "float"):
+        ctx.fail("wrong-type", f"{what} must be a number", expr.span, f"this is {expr.type}")
+    return expr
+
+
+def binary(ctx: Context, scope: Scope, node: syntax.Binary) -> Expr:
+    """Arithmetic, comparison, logic. The left side is walked as a list, since sums grow to the left."""
+    name = OPERATORS[node.op]
+    left, right = expression(ctx, scope, node.left), expression(ctx, scope, node.right)
+    if name in ("and", "or"):
+        both = [convert(ctx, e, Type("bool", True), f"each side of `{node.op}`") for e in (left, right)]
+        return op(name, "bool", (both[0], both[1]), node.span)
+    if name in ("eq", "ne") and left.type.base == right.type.base and left.type.base in ("token", "bool"):
+        return op(name, "bool", (left, right), node.span)
+    for side in (left, right):
+        number(ctx, side, f"each side of `{node.op}`")
+    if name in ("floordiv", "mod"):
+        for side in (left, right):
+            convert(ctx, side, Type("int", True), f"each side of `{node.op}`")
+        return op(name, "int", (left, right), node.span)
+    if name == "div" or left.type.base != right.type.base:
+        left, right = to_float(left), to_float(right)
+    return op(name, "bool" if name in COMPARISONS else left.type.base, (left, right), node.span)
+
+
+def choice(ctx: Context, scope: Scope, node: syntax.Choice) -> Expr:
+    """`a if c else b`; a condition that is known picks its side now."""
+    condition = value(ctx, scope, node.condition, Type("bool", True), "the condition")
+    if isinstance(condition, Literal):
+        return expression(ctx, scope, node.then if condition.value else node.otherwise)
+    then, other = expression(ctx, scope, node.then), expression(ctx, scope, node.otherwise)
+    if {then.type.base, other.type.base} == {"int", "float"}:
+        then, other = to_float(then), to_float(other)
+    if then.type.base != other.type.base:
+        ctx.fail("wrong-type", "both values of `if ... else` must be of one type", other.span, f"this is {other.type}",
+                 also=(Label(then.span, f"this is {then.type}"),))  # fmt: skip
+    return op("select", then.type.base, (condition, then, other), node.span)
+
+
+# ---------------------------------------------------------------- scores
+
+
+def view(ctx: Context, scope: Scope, node: syntax.Expr) -> tuple[Distribution, bool, tuple[int, ...]]:
+    """The distribution that a score is read from: whether warped, and the tokens taken out."""
+    match node:
+        case syntax.Word(span, name):
+            binding = lookup(ctx, scope, name, span) if builtin(scope, span, name) is None else None
+            if isinstance(binding, Distribution):
+                return binding, False, ()
+            ctx.fail("wrong-type", f"`{name}` is not a distribution", span, help="scores are read from `p` of `p = lm(region)`")
+        case syntax.Attribute(_, inner, syntax.Ident(_, "warped")):
+            dist, _, without = view(ctx, scope, inner)
+            return dist, True, without
+        case syntax.Method(_, inner, syntax.Ident(_, "without"), arguments):
+            dist, warped, without = view(ctx, scope, inner)
+            return dist, warped, without + tokens_of(ctx, scope, arguments, node.span)
+    ctx.fail("wrong-type", "scores are read from the result of a model call", node.span, help="`p = lm(region)`, then `p.max`")
+
+
+def tokens_of(ctx: Context, scope: Scope, arguments: tuple[syntax.Argument, ...], span: Span) -> tuple[int, ...]:
+    """Token ids that are known before the build: `without(hidden)`, `without([1, 2])`, `without(5)`."""
+    out: list[int] = []
+    for argument in arguments:
+        node = argument.value
+        if isinstance(node, syntax.Word) and builtin(scope, span, node.name) is None:
+            binding = lookup(ctx, scope, node.name, node.span)
+            if isinstance(binding, TokenList):
+                out += binding.ids
+                continue
+        for item in node.items if isinstance(node, syntax.Listing) else (node,):
+            out.append(constant(ctx, scope, item, "a token id"))
+    return tuple(dict.fromkeys(out))
+
+
+def constant(ctx: Context, scope: Scope, node: syntax.Expr, what: str, least: int = 0) -> int:
+    """An int known before the build."""
+    expr = expression(ctx, scope, node)
+    if expr.type != INT:
+        ctx.fail("wrong-type", f"{what} must be an int", expr.span, f"this is {expr.type}")
+    if not isinstance(expr, Literal):
+        ctx.fail("not-constant", f"{what} must be known at the build", expr.span, help="use a number or a `param`")
+    if expr.value < least:
+        ctx.fail("out-of-range", f"{what} must be at least {least}", expr.span, f"this is {expr.value}")
+    return cast(int, expr.value)
+
+
+def score(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method) -> Expr:
+    """`p.max`, `p.warped.entropy`, `p.without(ids).prob(p.token)`."""
+    name = node.name.name
+    if name in LATER:
+        ctx.diagnostics.append(not_yet(LATER[name], node.name.span))
+        raise Failed
+    dist, warped, without = view(ctx, scope, node.value)
+    if name == "prob":
+        return _prob(ctx, scope, node, dist, warped, without)
+    if name not in SCORES:
+        ctx.fail("unknown-score", f"a distribution has no `{name}`", node.name.span,
+                 help=suggest(name, {*SCORES, "prob", "warped", "without"}, "scores"))  # fmt: skip
+    if isinstance(node, syntax.Method):
+        ctx.fail("unknown-argument", f"`{name}` takes no arguments", node.name.span, help=f"write `.{name}`")
+    if name in ("token", "sample") and (warped or without):
+        ctx.fail("unknown-score", f"`{name}` is one, whatever is taken out or warped", node.span, help=f"write `p.{name}`")
+    type = TOKENS if name in ("token", "sample") else Type("float", True)
+    return Score(type, node.span, dist.name, name, None, warped, without)  # type: ignore[arg-type]
+
+
+def _prob(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method, dist: Distribution, warped: bool,
+          without: tuple[int, ...]) -> Expr:  # fmt: skip
+    arguments = node.arguments if isinstance(node, syntax.Method) else ()
+    if len(arguments) != 1:
+        ctx.fail("missing-argument", "`prob` takes one argument: the token", node.span, help="`p.prob(p.token)`")
+    of = value(ctx, scope, arguments[0].value, TOKENS, "the token")
+    return Score(Type("float", True), node.span, dist.name, "prob", of, warped, without)
