@@ -7,6 +7,7 @@ graph and an operand of the node that runs it. Real tensors (weights, constants)
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ aten = torch.ops.aten
 KEPT = frozenset({aten.linear.default, aten.matmul.default, aten.softmax.int, aten.reshape.default, aten.to.dtype})
 
 Values = dict[str, Tensor]
+_SERIAL = itertools.count()  # tells scopes apart where an id would be used again
 
 
 class Scope:
@@ -34,6 +36,7 @@ class Scope:
 
     def __init__(self, parent: Scope | None) -> None:
         self.graph = fx.Graph()
+        self.serial = next(_SERIAL)
         self.parent = parent
         self.nodes: dict[int, fx.Node] = {}
         self.inputs: list[fx.Node] = []
@@ -176,9 +179,7 @@ class Recorder(TorchDispatchMode):
 
     # ------------------------------------------------------------ control flow
 
-    def loop(
-        self, carried: Values, condition: Callable[[Values], Tensor], body: Callable[[Values], Values]
-    ) -> Values:
+    def loop(self, carried: Values, condition: Callable[[Values], Tensor], body: Callable[[Values], Values]) -> Values:
         """`while condition(values): values = body(values)`; the condition has one bool element."""
         names = list(carried)
         cond = self._inside(carried, lambda v: [condition(v)])
@@ -219,7 +220,9 @@ class Recorder(TorchDispatchMode):
             nodes.append(node)
         return nodes
 
-    def _close(self, kind: str, sides: dict[str, tuple[Scope, list[fx.Node]]]) -> tuple[list[fx.Node], tuple[fx.Node, ...]]:
+    def _close(
+        self, kind: str, sides: dict[str, tuple[Scope, list[fx.Node]]]
+    ) -> tuple[list[fx.Node], tuple[fx.Node, ...]]:
         union = {i: t for scope, _ in sides.values() for i, (t, _) in scope.captured.items()}
         captured = list(union.values())
         name = f"{kind}_{self.counter}"
@@ -247,6 +250,5 @@ class Recorder(TorchDispatchMode):
 @contextmanager
 def _paused(mode: TorchDispatchMode) -> Iterator[None]:
     """Run without recording (the fake mode below stays on)."""
-    with torch.utils._python_dispatch._disable_current_modes():
-        with mode.fake:  # type: ignore[attr-defined]
-            yield
+    with torch.utils._python_dispatch._disable_current_modes(), mode.fake:  # type: ignore[attr-defined]
+        yield

@@ -1,0 +1,155 @@
+"""Model calls: feed the slots of a frame, attend to them and to what is stored, keep what is to be kept."""
+
+from __future__ import annotations
+
+
+import torch
+from torch import Tensor
+
+from dcompile.lower.context import Context, Dist, Frame, either
+from dcompile.lower.frames import canvas, look, places, store
+from dcompile.lower.regions import frame_of, live
+from dcompile.ops import FLOOR
+from dcompile.strategy import Area, Call, Expr, Literal
+from dcompile.trace import Slots, call_backbone
+
+CHUNK = 64  # slots a prompt is stored in at a time
+
+
+def call(ctx: Context, stmt: Call) -> None:
+    """Lower `name = model(feed)`: counts, keys and values, logits."""
+    frame = frame_of(ctx, stmt.feed)
+    fed = ctx.value(stmt.feed, frame).expand(ctx.batch, frame.width) & live(ctx, frame)
+    everything = isinstance(stmt.feed, Area) and stmt.feed.name == "everything"
+    number = fed.to(torch.int64).sum(1)
+    running = number > 0 if ctx.active is None else (number > 0) & ctx.active
+    _count(ctx, running, number)
+    keep = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
+    hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else keep, alone=everything)
+    if stmt.name is None:
+        return
+    logits = ctx.model.head(hidden)
+    if stmt.guidance is not None:
+        logits = _guided(ctx, stmt.guidance, frame, fed, logits)
+    facts = ctx.model.facts
+    temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
+    visits = _visits(ctx, stmt, frame, fed & running.reshape(-1, 1))
+    causal = ctx.strategy.models[0].attention == "causal"
+    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, facts.shift, causal, temperature, visits)
+
+
+def prefill(ctx: Context) -> None:
+    """Store the prompt but for its last position, CHUNK slots a turn: it belongs to the row's first call."""
+    width = min(CHUNK, ctx.capacity)
+    names = ["stored", *cache_names(ctx)]
+    upto = ctx.inputs["start"] - 1
+    outer = dict(ctx.values)
+
+    def turn(values: dict[str, Tensor]) -> dict[str, Tensor]:
+        ctx.values = {**outer, **values}
+        frame = Frame(values["chunk"].expand(ctx.batch), width)
+        slots = places(ctx, frame)
+        fed = (slots >= values["chunk"]) & (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < upto.reshape(-1, 1))
+        forward(ctx, frame, fed, fed)
+        return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + width}
+
+    carried = {**{n: outer[n] for n in names}, "chunk": torch.zeros(1, dtype=torch.int64)}
+    result = ctx.recorder.loop(carried, lambda v: v["chunk"] < upto[:1], turn)
+    ctx.values = {**outer, **{n: result[n] for n in names}}
+    ctx.values["fed"] = ctx.values["fed"] + torch.clamp(upto - ctx.inputs["pad"], min=0)
+
+
+def forward(ctx: Context, frame: Frame, fed: Tensor, keep: Tensor | None, alone: bool = False) -> Tensor:
+    """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `keep`, stored.
+
+    `alone`: nothing but the fed rows can be live, so no cache is read.
+    """
+    slots = places(ctx, frame).expand(ctx.batch, frame.width)
+    ids = look(ctx, ctx.values["tokens"], frame)
+    positions = torch.clamp(slots - ctx.inputs["pad"].reshape(-1, 1), min=0)
+    pos = places(ctx, canvas(ctx)) - ctx.inputs["pad"].reshape(-1, 1)
+    fresh_bias = _bias(fed.unsqueeze(1) & _sees(ctx, positions, positions))
+    caches = bias = None
+    if not alone:
+        here = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
+        bias = _bias((ctx.values["stored"] & ~here).unsqueeze(1) & _sees(ctx, positions, pos))
+        caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in range(ctx.model.facts.layers)]
+    slots_of_call = Slots(caches, bias, fresh_bias)
+    hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call)
+    if keep is not None:
+        _keep(ctx, frame, keep, slots_of_call)
+    return hidden
+
+
+def _keep(ctx: Context, frame: Frame, keep: Tensor, slots: Slots) -> None:
+    old = look(ctx, ctx.values["stored"], frame)
+    ctx.values["stored"] = store(ctx, ctx.values["stored"], frame, old | keep)
+    mask = keep.reshape(ctx.batch, 1, -1, 1)
+    for layer, fresh in slots.fresh.items():
+        for kind, new in zip("kv", fresh, strict=True):
+            cache = ctx.values[f"{kind}{layer}"]
+            if frame.start is None:
+                ctx.values[f"{kind}{layer}"] = torch.where(mask, new, cache)
+                continue
+            index = places(ctx, frame).reshape(ctx.batch, 1, -1, 1).expand(new.shape)
+            kept = torch.where(mask, new, torch.gather(cache, 2, index))
+            ctx.values[f"{kind}{layer}"] = torch.scatter(cache, 2, index, kept)
+
+
+def _sees(ctx: Context, query: Tensor, key: Tensor) -> Tensor:
+    """Which keys [B, N] each query [B, W] may attend by the model's kind: bool, broadcasts to [B, W, N]."""
+    use = ctx.strategy.models[0]
+    q, k = query.unsqueeze(2), key.unsqueeze(1)
+    if use.attention == "causal":
+        return k <= q
+    if use.attention == "block_causal":
+        size = torch.full((1,), use.block or 1, dtype=torch.int64)
+        return torch.clamp(k, min=0) // size <= q // size
+    return torch.ones(1, 1, 1, dtype=torch.bool)
+
+
+def _bias(attended: Tensor) -> Tensor:
+    return torch.where(attended.unsqueeze(1), 0.0, FLOOR)
+
+
+def _guided(ctx: Context, guidance: Expr, frame: Frame, fed: Tensor, conditional: Tensor) -> Tensor:
+    """Classifier-free guidance: u + (g + 1)(c - u), u from the canvas with its prompt masked (LLaDA's generate)."""
+    before = ctx.values["tokens"]
+    prompt = ctx.value(Area(guidance.type, guidance.span, "prompt"), frame)
+    hidden_tokens = torch.where(prompt, ctx.model.facts.mask_id, look(ctx, before, frame))
+    ctx.values["tokens"] = store(ctx, before, frame, hidden_tokens)
+    u = ctx.model.head(forward(ctx, frame, fed, None, alone=True))
+    ctx.values["tokens"] = before
+    scale = ctx.value(guidance, None).to(torch.float32).reshape(-1, 1, 1) + 1
+    return u + scale * (conditional - u)
+
+
+def _count(ctx: Context, running: Tensor, number: Tensor) -> None:
+    one = running.to(torch.int64)
+    ctx.values["calls"] = ctx.values["calls"] + one
+    ctx.values["batch_calls"] = ctx.values["batch_calls"] + either(running).to(torch.int64)
+    ctx.values["fed"] = ctx.values["fed"] + one * number
+
+
+def _keeps_none(stmt: Call) -> bool:
+    return isinstance(stmt.keep, Literal)
+
+
+def _kept(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor:
+    if stmt.keep is None or isinstance(stmt.keep, Literal):
+        return fed
+    return fed & ctx.value(stmt.keep, frame)
+
+
+def _visits(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor | None:
+    """How often this statement predicted each slot before; then count this time."""
+    if not ctx.rng:
+        return None
+    before = ctx.values[f"visits{stmt.site}"]
+    ctx.values[f"visits{stmt.site}"] = store(ctx, before, frame, look(ctx, before, frame) + fed.to(torch.int64))
+    return before
+
+
+def cache_names(ctx: Context) -> list[str]:
+    """The variables that hold keys and values, [B, G, C, D] each."""
+    return [f"{kind}{layer}" for layer in range(ctx.model.facts.layers) for kind in "kv"]

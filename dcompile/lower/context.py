@@ -1,0 +1,114 @@
+"""What the lowering of a statement can see: the recorder, the artifact's inputs, the variables as they now stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcompile.record import Recorder
+from dcompile.strategy import Expr, Strategy
+
+
+@dataclass(frozen=True)
+class Frame:
+    """`width` neighbouring slots from slot `start` [B] on; `start` None is the whole canvas. Values of a frame are
+    [B, width]; where it sticks out of the canvas it is moved inside (`slots`), regions say which slots they mean.
+    `sorted_by` [B, width]: the frame's places in another order."""
+
+    start: Tensor | None
+    width: int
+    sorted_by: Tensor | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return id(self.start), self.width
+
+    @property
+    def unsorted(self) -> Frame:
+        return Frame(self.start, self.width)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block variable: slots [start, end), at most `width` of them."""
+
+    start: Tensor
+    end: Tensor
+    width: int
+
+
+@dataclass(frozen=True)
+class Dist:
+    """What a call returned: logits [B, W, V] for the rows of `frame`; `shift`: row i predicts position i + 1.
+    `visits` [B, C]: how often this statement drew at each position before, None without a generator."""
+
+    site: int
+    logits: Tensor
+    frame: Frame
+    shift: bool
+    predicts_next: bool
+    temperature: Tensor | None
+    visits: Tensor | None
+
+
+@dataclass
+class Context:
+    """Mutable on purpose: lowering walks the program in order, and `values` are the variables at this point."""
+
+    strategy: Strategy
+    model: Any
+    recorder: Recorder
+    batch: int
+    capacity: int
+    rng: bool
+    evaluate: Callable[[Context, Expr, Frame | None], Tensor]
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
+    blocks: dict[str, Block] = field(default_factory=dict)
+    dists: dict[str, Dist] = field(default_factory=dict)
+    memo: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    active: Tensor | None = None
+    depth: int = 0
+
+    def value(self, expr: Expr, frame: Frame | None) -> Tensor:
+        """An expression on a frame's slots [B, W], or, one for a row, [B]."""
+        return self.evaluate(self, expr, frame)
+
+    def put(self, name: str, value: Tensor) -> None:
+        """Set a variable for the rows that are running; the others keep theirs."""
+        if self.active is not None and name in self.values:
+            value = torch.where(spread(self.active, value), value, self.values[name])
+        self.values[name] = value
+
+    @contextmanager
+    def only(self, rows: Tensor) -> Iterator[None]:
+        """Inside, only these rows (of those running) run."""
+        before = self.active
+        self.active = rows if before is None else before & rows
+        try:
+            yield
+        finally:
+            self.active = before
+
+    def zeros(self, dtype: torch.dtype = torch.int64) -> Tensor:
+        """A row value [B] of zeros."""
+        return torch.zeros(self.batch, dtype=dtype)
+
+
+def spread(rows: Tensor, like: Tensor) -> Tensor:
+    """A row value [B] shaped to meet a tensor [B, ...]; shared values ([1] counters) meet any row."""
+    if like.dim() == 1:
+        return rows
+    return rows.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def either(rows: Tensor) -> Tensor:
+    """Whether any row: bool [B] -> bool [1]."""
+    if rows.shape[0] == 1:
+        return rows
+    return rows.to(torch.int64).sum(0, keepdim=True) > 0

@@ -1,0 +1,135 @@
+"""Expressions: a row value is a tensor [B], a value per position is [B, W] on the slots of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dcompile.lower import ending, regions, scores, selection
+from dcompile.lower.context import Context, Frame
+from dcompile.lower.frames import look, places
+from dcompile.strategy import (
+    Area,
+    Base,
+    Dilate,
+    Ended,
+    Expr,
+    Field,
+    Literal,
+    Name,
+    Near,
+    Op,
+    Reduce,
+    RunInput,
+    Running,
+    Score,
+    Take,
+    Unreadable,
+    Whole,
+)  # fmt: skip
+
+DTYPES: dict[Base, torch.dtype] = {
+    "int": torch.int64, "float": torch.float32, "bool": torch.bool, "token": torch.int64,
+}  # fmt: skip
+
+OPS: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.true_divide, "neg": torch.neg,
+    "floordiv": lambda a, b: a // b, "mod": lambda a, b: a % b,
+    "lt": torch.lt, "le": torch.le, "gt": torch.gt, "ge": torch.ge, "eq": torch.eq, "ne": torch.ne,
+    "and": torch.logical_and, "or": torch.logical_or, "min": torch.minimum, "max": torch.maximum,
+    "log": torch.log, "exp": torch.exp, "sqrt": torch.sqrt, "cos": torch.cos, "abs": torch.abs,
+    "floor": lambda a: torch.floor(a).to(torch.int64), "ceil": lambda a: torch.ceil(a).to(torch.int64),
+    "float": lambda a: a.to(torch.float32), "select": torch.where,
+}  # fmt: skip
+
+
+def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
+    """The value of an expression; one per position needs the frame to be computed on."""
+    with ctx.recorder.at(expr.span):
+        if not expr.type.each:
+            return row_value(ctx, expr, frame)
+        assert frame is not None, "a value per position needs a frame"
+        return each_value(ctx, expr, frame)
+
+
+def row_value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
+    match expr:
+        case Literal(value=v):
+            return torch.full((ctx.batch,), v, dtype=DTYPES[expr.type.base])
+        case Name(name=name):
+            return ctx.values[name]
+        case RunInput(name=name):
+            return ctx.inputs[name]
+        case Ended():
+            return ending.ended(ctx)
+        case Reduce():
+            return reduce(ctx, expr)
+        case Op(op="not", args=(a,)):
+            return torch.logical_not(value(ctx, a, frame))
+        case Op(op=op, args=args):
+            return OPS[op](*[value(ctx, a, frame) for a in args])
+    raise AssertionError(f"no row value: {expr}")
+
+
+def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
+    match expr:
+        case Name(name=name) if name in ctx.blocks:
+            return regions.block(ctx, name, frame)
+        case Name(name=name):
+            return look(ctx, ctx.values[name], frame)
+        case Area():
+            return regions.area(ctx, expr, frame)
+        case Field(name="token"):
+            return look(ctx, ctx.values["tokens"], frame)
+        case Field(name="position"):
+            return places(ctx, frame) - ctx.inputs["pad"].reshape(-1, 1)
+        case Near():
+            return regions.near(ctx, expr, frame)
+        case Whole():
+            return regions.whole(ctx, expr, frame)
+        case Unreadable():
+            return regions.unreadable(ctx, expr, frame)
+        case Dilate():
+            return regions.dilate(ctx, expr, frame)
+        case Score():
+            return scores.score(ctx, expr, frame)
+        case Running():
+            return selection.running(ctx, expr, frame)
+        case Take():
+            return selection.take(ctx, expr, frame)
+        case Op(op="not", args=(a,)):
+            return torch.logical_not(value(ctx, a, frame)) & regions.live(ctx, frame)
+        case Op(op=op, args=args):
+            return OPS[op](*[_column(value(ctx, a, frame), a) for a in args])
+    raise AssertionError(f"no value per position: {expr}")
+
+
+def _column(tensor: Tensor, expr: Expr) -> Tensor:
+    return tensor if expr.type.each else tensor.reshape(-1, 1)
+
+
+def reduce(ctx: Context, expr: Reduce) -> Tensor:
+    """Row values over the positions of a region."""
+    frame = regions.frame_of(ctx, expr.region)
+    inside = value(ctx, expr.region, frame).expand(ctx.batch, frame.width)
+    count = inside.to(torch.int64).sum(1)
+    if expr.kind == "count":
+        return count
+    if expr.kind == "any":
+        return count > 0
+    assert expr.value is not None
+    items = _column(value(ctx, expr.value, frame), expr.value).expand(ctx.batch, frame.width)
+    match expr.kind:
+        case "all":
+            return (inside & ~items).to(torch.int64).sum(1) == 0
+        case "sum":
+            return torch.where(inside, items, 0).sum(1)
+        case "mean":
+            return torch.where(inside, items, 0).sum(1) / torch.clamp(count, min=1)
+        case "max":
+            return torch.where(inside, items.to(torch.float32), -3.0e38).amax(1)
+        case "min":
+            return torch.where(inside, items.to(torch.float32), 3.0e38).amin(1)
+    raise AssertionError(expr.kind)

@@ -1,0 +1,102 @@
+"""Scores of a distribution on the slots of a frame, in float32, written plainly: `fuse-scores` makes them cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dcompile.lower import sampling
+from dcompile.lower.context import Context, Dist, Frame
+from dcompile.lower.frames import look, places, rows
+from dcompile.ops import FLOOR
+from dcompile.strategy import Score
+
+
+def score(ctx: Context, expr: Score, frame: Frame) -> Tensor:
+    dist, base = ctx.dists[expr.dist], frame.unsorted
+    key = (ctx.recorder.scope.serial, expr.dist, dist.site, expr.kind, expr.of, expr.warped, expr.without, base.key)
+    result = _once(ctx, key, lambda: _score(ctx, expr, dist, base))
+    return result if frame.sorted_by is None else torch.gather(result, 1, frame.sorted_by)
+
+
+def _score(ctx: Context, expr: Score, dist: Dist, frame: Frame) -> Tensor:
+    if expr.kind in ("token", "sample"):
+        return token(ctx, expr.dist, dist, frame)
+    logits = logits_at(ctx, expr.dist, dist, frame)
+    if expr.warped:
+        logits = sampling.warped_if(ctx, logits, temperature(ctx, dist))
+    if expr.without:
+        taken = sum_onehot(expr.without, logits.shape[-1])
+        logits = torch.where(taken, FLOOR, logits)
+    match expr.kind:
+        case "max":
+            return torch.softmax(logits, -1).amax(-1)
+        case "entropy":
+            probs = torch.softmax(logits, -1)
+            return -(probs * torch.log(torch.clamp(probs, min=1e-38))).sum(-1)
+        case "margin":
+            first, second = _top_two(torch.softmax(logits, -1))
+            return first - second
+        case "gap":
+            first, second = _top_two(logits)
+            return first - second
+        case "prob":
+            assert expr.of is not None
+            of = ctx.value(expr.of, frame).reshape(ctx.batch, -1).expand(ctx.batch, frame.width)
+            return torch.gather(torch.softmax(logits, -1), 2, of.unsqueeze(-1)).squeeze(-1)
+    raise AssertionError(expr.kind)
+
+
+def token(ctx: Context, name: str, dist: Dist, frame: Frame) -> Tensor:
+    """The proposed token of each slot [B, W]."""
+    logits = logits_at(ctx, name, dist, frame)
+    slots = places(ctx, frame)
+    position = slots - ctx.inputs["pad"].reshape(-1, 1) + (1 if dist.predicts_next else 0)
+    visit = None if dist.visits is None else look(ctx, dist.visits, frame)
+    position = position.expand(ctx.batch, frame.width)
+    return sampling.propose(ctx, logits, temperature(ctx, dist), dist.site, position, visit)
+
+
+def temperature(ctx: Context, dist: Dist) -> Tensor:
+    if dist.temperature is not None:
+        return dist.temperature
+    return ctx.inputs["temperature"] if ctx.rng else torch.zeros(ctx.batch)
+
+
+def logits_at(ctx: Context, name: str, dist: Dist, frame: Frame) -> Tensor:
+    """The logits [B, W, V] that predict the slots of a frame."""
+    if frame.key == dist.frame.key and not dist.shift:
+        return dist.logits
+    key = (ctx.recorder.scope.serial, name, dist.site, "logits", frame.key)
+
+    def picked() -> Tensor:
+        fed = places(ctx, dist.frame)
+        index = places(ctx, frame) - fed[:, :1] - (1 if dist.shift else 0)
+        return rows(dist.logits, torch.clamp(index, 0, dist.frame.width - 1).expand(ctx.batch, frame.width))
+
+    return _once(ctx, key, picked)
+
+
+def sum_onehot(ids: tuple[int, ...], vocab: int) -> Tensor:
+    """Truth values [V]: which tokens are among `ids`."""
+    every = torch.arange(vocab)
+    hit = every == ids[0]
+    for i in ids[1:]:
+        hit = hit | (every == i)
+    return hit
+
+
+def _top_two(values: Tensor) -> tuple[Tensor, Tensor]:
+    best = torch.argmax(values, -1, keepdim=True)
+    rest = torch.where(torch.arange(values.shape[-1]) == best, FLOOR, values)
+    return values.amax(-1), rest.amax(-1)
+
+
+def _once(ctx: Context, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+    """The same score is asked for many times in a line; a graph computes it once."""
+    found: Tensor | None = ctx.memo.get(key)
+    if found is None:
+        found = ctx.memo[key] = make()
+    return found
