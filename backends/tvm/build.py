@@ -1,0 +1,93 @@
+"""Compile the straight-line graphs of a Program with TVM: one library with a function a graph, one weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import tvm
+from safetensors.torch import save_file
+from torch import Tensor, fx
+from tvm import relax
+
+from dcompile import ops
+from dcompile.backends import ports
+from dcompile.backends.base import Backend
+from dcompile.backends.tvm.importer import Imported, Importer
+from dcompile.diagnostic import Diagnostic, Label
+from dcompile.passes.expand import expand
+from dcompile.program import COND, WHILE, Program
+
+LIBRARY = "program.so"
+WEIGHTS = "weights.safetensors"
+TARGET = {"kind": "llvm"}
+EXPANDED = {torch.ops.dcompile.attend.default: ops.attend_parts}
+
+
+class TVM(Backend):
+    """LLVM code for straight-line graphs: the host runs the loop."""
+
+    name = "tvm"
+    loops = ("step",)
+
+    def missing(self, program: Program) -> Sequence[Diagnostic]:
+        """One diagnostic for loops and branches, or else one for each kind of op that has no conversion."""
+        nodes = [n for g in program.graphs for n in g.module.graph.nodes]
+        for node in nodes:
+            if node.target in (WHILE, COND):
+                return [_loop(node)]
+        importer = Importer()
+        gaps: dict[Any, fx.Node] = {}
+        for node in nodes:
+            if not importer.supports(node) and node.target not in EXPANDED:
+                gaps.setdefault(node.target, node)
+        return [_gap(node) for node in gaps.values()]
+
+    def build(self, program: Program, folder: Path) -> dict[str, str]:
+        """Write `program.so`, `weights.safetensors` and `graphs.json`."""
+        with torch.no_grad():
+            imported = {g.name: Importer().convert(expand(g.module, EXPANDED), g.name) for g in program.graphs}
+        compile_functions(imported, folder / LIBRARY)
+        weights: dict[str, Tensor] = {}
+        extra = {}
+        for name, graph in imported.items():
+            extra[name] = {"weights": [_store(name, key, tensor, weights) for key, tensor in graph.weights]}
+        save_file(weights, folder / WEIGHTS)
+        ports.write(folder, program.graphs, extra)
+        return {g.name: LIBRARY for g in program.graphs}
+
+
+def compile_functions(imported: dict[str, Imported], path: Path) -> None:
+    """Compile Relax functions to one shared library."""
+    module = tvm.IRModule({name: graph.function for name, graph in imported.items()})
+    target = tvm.target.Target(TARGET)
+    executable = relax.build(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
+    executable.export_library(str(path))
+
+
+def _store(graph: str, key: str, tensor: Tensor, weights: dict[str, Tensor]) -> str:
+    """Put a weight into `weights` unless the same tensor is there; the name under which it lies."""
+    tensor = tensor.detach().cpu().contiguous()
+    for name, other in weights.items():
+        if other.data_ptr() == tensor.data_ptr() and other.shape == tensor.shape:
+            return name
+    name = key if key not in weights else f"{graph}.{key}"
+    weights[name] = tensor
+    return name
+
+
+def _loop(node: fx.Node) -> Diagnostic:
+    help = "build with `--loop step`: the host runs the loop, and each call of the model is a graph of its own"
+    return Diagnostic("loop-not-supported", "the target `tvm` runs no loops", _label(node, "this loops"), help=help)
+
+
+def _gap(node: fx.Node) -> Diagnostic:
+    title = f"the target `tvm` has no form of `{node.target}`"
+    return Diagnostic("unsupported-op", title, _label(node, "needed here"), help="choose the target `onnx` or `cpu`")
+
+
+def _label(node: fx.Node, text: str) -> Label | None:
+    span = node.meta.get("span")
+    return Label(span, text) if span is not None else None

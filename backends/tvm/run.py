@@ -1,0 +1,46 @@
+"""Run a library that `backends/tvm/build.py` made; needs the TVM runtime and NumPy, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+from safetensors.numpy import load_file
+from tvm import relax
+
+from dcompile.backends import ports
+
+
+class Executable:
+    """Loaded graphs; weights are held once, whatever number of graphs use them."""
+
+    def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
+        device = tvm.cpu()
+        self._signatures = ports.read(folder)
+        held = {name: tvm.runtime.tensor(array) for name, array in load_file(folder / "weights.safetensors").items()}
+        machines = {
+            file: relax.VirtualMachine(tvm.runtime.load_module(str(folder / file)), device)
+            for file in set(files.values())
+        }
+        self._functions = {name: machines[file][name] for name, file in files.items()}
+        self._weights: dict[str, list[Any]] = {
+            name: [held[key] for key in self._signatures[name].extra["weights"]] for name in files
+        }
+
+    def run(self, graph: str, inputs: Mapping[str, npt.NDArray[np.generic]]) -> ports.Arrays:
+        """Run one graph; a wrong dtype or shape is a ValueError."""
+        signature = self._signatures[graph]
+        arrays = [tvm.runtime.tensor(array) for array in ports.arrange(signature, inputs)]
+        results = self._functions[graph](*arrays, *self._weights[graph])
+        return {p.name: r.numpy() for p, r in zip(signature.outputs, results, strict=True)}
+
+
+def load(folder: Path, files: Mapping[str, str], threads: int | None = None) -> Executable:
+    """Open the library in `folder`; `threads` is of the whole process, as TVM has it."""
+    if threads is not None:
+        tvm.get_global_func("runtime.config_threadpool")(1, threads)
+    return Executable(folder, files)
