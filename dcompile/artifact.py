@@ -73,12 +73,15 @@ class StrategyText(_Value):
 class Canvas(_Value):
     """What the host must know to lay out an answer (`dcompile.strategy.Canvas`).
 
+    `whole_answer`, `whole_canvas`: what the answer's length, and prompt and answer together, must be a multiple of.
     `revises`: a committed token may still change, so nothing can be shown before the end.
     """
 
     init: Literal["masked", "empty"]
     multiple: Positive = 1
     multiple_from: Literal["canvas", "answer"] = "answer"
+    whole_answer: Positive = 1
+    whole_canvas: Positive = 1
     revises: bool = False
 
 

@@ -39,6 +39,7 @@ def check(manifest: Manifest, requests: Sequence[Request]) -> None:
     for request in requests:
         _check_prompt(manifest, request.prompt)
         _check_controls(manifest, request)
+        _check_blocks(manifest.canvas, len(request.prompt), request.length)
     _check_capacity(manifest, requests)
 
 
@@ -66,6 +67,14 @@ def _check_controls(manifest: Manifest, request: Request) -> None:
         raise error("token-out-of-range", title, f"ids run from 0 to {vocab - 1}")
     if len(controls.eos_ids) > EOS_SLOTS:
         raise error("option-out-of-range", f"{len(controls.eos_ids)} eos ids", f"give at most {EOS_SLOTS}")
+
+
+def _check_blocks(canvas: Canvas, prompt: int, length: int) -> None:
+    for counted, size, what in ((0, canvas.whole_answer, "answer"), (prompt, canvas.whole_canvas, "prompt and answer")):
+        if (counted + length) % size:
+            title = f"the strategy wants {what} in whole blocks of {size} tokens, and {counted + length} is none"
+            near = max(1, round((counted + length) / size)) * size - counted
+            raise error("length-not-whole", title, f"ask for {near if near > 0 else near + size} new tokens")
 
 
 def _check_capacity(manifest: Manifest, requests: Sequence[Request]) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from dcompile.artifact import Manifest
 from dcompile.controls import Controls
 from dcompile.diagnostic import error
-from dcompile.feed import Request
+from dcompile.feed import Request, extent
 
 _Number = TypeVar("_Number", int, float)
 SEEDS = 2**62  # a seed plus a row number stays an int64
@@ -99,10 +99,11 @@ def _seeds(seed: int | Sequence[int] | None, rows: int, random: bool) -> list[in
 
 
 def _all_room(manifest: Manifest, prompt: int) -> int:
-    """The longest answer behind a prompt of that length, at least 1 (which may not fit)."""
+    """The longest answer behind a prompt of that length; at least 1, whether or not it fits."""
     canvas = manifest.canvas
-    counted = prompt if canvas.multiple_from == "canvas" else 0
-    return max(1, (counted + manifest.capacity - prompt) // canvas.multiple * canvas.multiple - counted)
+    room = range(manifest.capacity - prompt, 0, -1)
+    fits = (n for n in room if prompt + extent(canvas, prompt, n) <= manifest.capacity)
+    return next((n for n in fits if not n % canvas.whole_answer and not (prompt + n) % canvas.whole_canvas), 1)
 
 
 def _first(asked: _Number | None, default: _Number) -> _Number:

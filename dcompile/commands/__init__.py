@@ -1,0 +1,1 @@
+"""One command of the command line a module. Heavy imports stand inside the commands that need them."""

@@ -1,0 +1,64 @@
+"""Arguments that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcompile.diagnostic import error
+
+Value = bool | int | float | str | tuple[int, ...]
+
+Strategy = Annotated[str, typer.Argument(help="A strategy file, or the name of one of the standard library.")]
+ArtifactPath = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder that `dcompile build` wrote.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the strategy.")]
+ModelPath = Annotated[str, typer.Option("--model", "-m", help="A Hugging Face checkpoint folder or a GGUF file.")]
+OptionalModel = Annotated[
+    str | None, typer.Option("--model", "-m", help="A Hugging Face checkpoint folder or a GGUF file.")
+]
+Target = Annotated[str, typer.Option("--target", "-t", help="What runs the artifact: onnx, cpu, cuda, tvm or eager.")]
+OptionalMaxLength = Annotated[
+    int | None, typer.Option("--max-length", min=1, help="Room for prompt and answer, in tokens.")
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Prompts that are answered at the same time.")]
+Loop = Annotated[str, typer.Option("--loop", help="Where the loop is cut: inside, block or step.")]
+Without = Annotated[list[str], typer.Option("--without", metavar="PASS", help="Leave out a pass.")]
+NoSampling = Annotated[bool, typer.Option("--no-sampling", help="Leave out the random generator (greedy only).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
+
+
+def settings(items: Sequence[str]) -> dict[str, Value]:
+    """`name=value` texts as parameters."""
+    made: dict[str, Value] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise typer.BadParameter(f"`{item}` is not NAME=VALUE", param_hint="--set")
+        made[name.strip()] = value(text.strip())
+    return made
+
+
+def value(text: str) -> Value:
+    """A truth value, an integer, a number, integers with commas between, or else the text."""
+    if text in ("true", "false"):
+        return text == "true"
+    if "," in text:
+        return ids(text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def ids(text: str) -> tuple[int, ...]:
+    """Token ids, as in `1,2,3`."""
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise error("not-a-token-id", f"`{text}` is not a list of token ids", "write them as in 1,2,3") from None

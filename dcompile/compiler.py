@@ -1,0 +1,208 @@
+"""From a strategy and a model to an artifact: the map of the system."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcompile import whereabouts
+from dcompile.artifact import Artifact, check_free, new_folder, seal
+from dcompile.backends import registry
+from dcompile.diagnostic import CompileError, error, suggest
+from dcompile.manifest import describe
+from dcompile.source import Source
+from dcompile.strategy import Strategy
+from dcompile.text import TEMPLATE, TOKENIZER
+
+if TYPE_CHECKING:
+    from dcompile.backends.base import Backend
+    from dcompile.models import Model
+    from dcompile.passes.base import Pass
+    from dcompile.program import Program
+
+CAPACITY = 1024  # --max-length where nothing is said and the model can
+LOOPS = ("inside", "block", "step")
+Observer = Callable[[str, str, "Program", float], None]  # (stage, pass, the program after it, seconds)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of a build, apart from the strategy and the model."""
+
+    target: str = "onnx"
+    max_length: int | None = None
+    batch: int = 1
+    loop: str = "inside"
+    rng: bool = True
+    without: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a build that has been done; `nodes` counts the operations of the program after it."""
+
+    name: str
+    seconds: float
+    nodes: int | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of a build: `tell` of each step, `observers` of each program."""
+
+    tell: Callable[[Step], None] = lambda step: None
+    observers: tuple[Observer, ...] = ()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a part of the build that makes no program."""
+        began = time.perf_counter()
+        yield
+        self.tell(Step(name, time.perf_counter() - began))
+
+    def after_pass(self, stage: str, item: Pass, program: Program, seconds: float, changed: bool) -> None:
+        """An observer of the passes' door."""
+        self.program(stage, str(item), program, seconds)
+
+    def program(self, stage: str, name: str, program: Program, seconds: float) -> None:
+        """Tell of a program that has been made."""
+        from dcompile.program import count_nodes
+
+        self.tell(Step(f"{stage}/{name}" if name else stage, seconds, count_nodes(program)))
+        for observe in self.observers:
+            observe(stage, name, program, seconds)
+
+
+def build(
+    strategy: str | Path,
+    model: str | Path,
+    out: str | Path,
+    target: str = "onnx",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+    batch: int = 1,
+    loop: str = "inside",
+    rng: bool = True,
+    without: Iterable[str] = (),
+    limit: int | None = None,
+    force: bool = False,
+    watch: Watch | None = None,
+) -> Artifact:
+    """Compile a strategy for a model into the folder `out`, which `load` can open.
+
+    `strategy`: a path, the name of a standard one, or a text. `max_length`: room for prompt and answer. `loop`: where
+    the loop is cut. `rng=False` leaves out the random generator. `without`: passes to leave out; `limit`: how many to
+    run. Raises CompileError for whatever the user can mend; then `out` is as it was before.
+    """
+    order = Order(target, max_length, batch, loop, rng, tuple(without), limit)
+    watch = watch or Watch()
+    check_free(Path(out), force)
+    backend = backend_for(order)
+    with watch.step("check"):
+        checked = read(strategy, settings)
+    with watch.step("model"):
+        loaded = load(model)
+    program = compile(checked, loaded, order, watch)
+    if missing := backend.missing(program):
+        raise CompileError(missing)
+    with watch.step(f"emit/{target}"), new_folder(Path(out), force) as folder:
+        files = backend.build(program, folder)
+        _copy_texts(folder, checked, loaded)
+        artifact = seal(folder, describe(program, target, files, rng))
+    return Artifact(Path(out), artifact.manifest)
+
+
+def compile(strategy: Strategy, model: Model, order: Order, watch: Watch) -> Program:
+    """All between a checked strategy and the backend: lower, passes, cut, the backend's own stages."""
+    from dcompile.lower import lower
+    from dcompile.passes import pipeline
+    from dcompile.passes.cut import cut
+
+    check_model(strategy, model)
+    began = time.perf_counter()
+    program = lower(strategy, model, batch=order.batch, capacity=capacity(order, model), rng=order.rng)
+    watch.program("lower", "", program, time.perf_counter() - began)
+    program = cut(program, order.loop)
+    return pipeline.run(program, without=order.without, limit=order.limit, observers=[watch.after_pass])
+
+
+def capacity(order: Order, model: Model) -> int:
+    """Slots of the canvas: `--max-length`, or what the model can, up to CAPACITY."""
+    most = model.facts.max_positions
+    if order.max_length is not None and order.max_length > most:
+        title = f"--max-length {order.max_length} is more than the {most} positions of the model"
+        raise error("option-out-of-range", title, f"use at most {most}")
+    return order.max_length or min(CAPACITY, most)
+
+
+def read(strategy: str | Path, settings: Mapping[str, Any] | None = None) -> Strategy:
+    """A checked strategy from a path, the name of a standard one, or a text."""
+    from dcompile import dsl
+
+    return dsl.load(source(strategy), settings)
+
+
+def source(strategy: str | Path) -> Source:
+    """Where a strategy is written: a `.dcs` file, the standard library (a bare name), or the string itself."""
+    from dcompile import dsl
+
+    if isinstance(strategy, str) and ("{" in strategy or "\n" in strategy):
+        return Source("<strategy>", strategy)
+    path = Path(strategy)
+    if path.suffix != ".dcs" and len(path.parts) == 1 and not path.exists():
+        return dsl.standard(str(strategy))
+    try:
+        return Source.read(path)
+    except UnicodeDecodeError as e:
+        raise error("unreadable-strategy", f"`{path}` is not UTF-8 text: {e.reason}") from e
+    except OSError as e:
+        help = "give a .dcs file, or a name that `dcompile strategies` lists"
+        raise error("unreadable-strategy", f"`{path}` cannot be read: {e.strerror}", help) from e
+
+
+def check_model(strategy: Strategy, model: Model) -> None:
+    """Refuse a model that lacks what the strategy needs, pointing at its `model` line."""
+    from dcompile.dsl import checker
+
+    if wrong := checker.check_model(strategy, model.facts):
+        raise CompileError(wrong)
+
+
+def load(model: str | Path) -> Model:
+    """A model from a checkpoint folder or a GGUF file; `verify` finds it again by its fingerprint."""
+    try:
+        from dcompile.models import load_model
+    except ModuleNotFoundError as e:
+        raise error("missing-package", f"a build needs {e.name}", "pip install dcompile[build]") from e
+    loaded = load_model(model)
+    whereabouts.remember(loaded.facts.fingerprint, model)
+    return loaded
+
+
+def backend_for(order: Order) -> Backend:
+    """The backend of an order, if it has what the order asks."""
+    backend = registry.builder(order.target)
+    if order.loop not in LOOPS:
+        raise error("unknown-loop", f"the loop cannot be cut at `{order.loop}`", suggest(order.loop, LOOPS, "cuts"))
+    if order.loop not in backend.loops:
+        title = f"target `{order.target}` cannot run with --loop {order.loop}"
+        raise error("unknown-loop", title, f"use --loop {' or '.join(backend.loops)}")
+    for name, number in (("--batch", order.batch), ("--max-length", order.max_length)):
+        if number is not None and number < 1:
+            raise error("option-out-of-range", f"{name} is {number}", "give at least 1")
+    return backend
+
+
+def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
+    """What an artifact says of itself and how it speaks: the strategy, the tokenizer, the chat template."""
+    (folder / "strategy.dcs").write_text(strategy.text, encoding="utf-8")
+    for file in model.files:
+        if file.name in (TOKENIZER, TEMPLATE):
+            shutil.copyfile(file, folder / file.name)

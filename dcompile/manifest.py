@@ -1,0 +1,82 @@
+"""The manifest of a compiled program."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from dcompile.artifact import Canvas, GraphFile, Manifest, Port, StrategyText
+from dcompile.strategy import Ended, ForBlocks, Stop, Strategy, Write, walk
+from dcompile.version import VERSION
+
+if TYPE_CHECKING:
+    from dcompile.program import Port as ProgramPort
+    from dcompile.program import Program
+
+TOOLS = ("torch", "transformers")
+TARGET_TOOLS = {"onnx": ("onnx", "onnxruntime"), "tvm": ("apache-tvm",)}
+
+
+def describe(program: Program, target: str, files: Mapping[str, str], rng: bool) -> Manifest:
+    """Everything about a program that a host must know; `files` gives the file of each graph."""
+    graphs = tuple(
+        GraphFile(name=g.name, file=files[g.name], inputs=_ports(g.inputs), outputs=_ports(g.outputs))
+        for g in program.graphs
+    )
+    return Manifest(
+        strategy=_text(program.strategy),
+        model=program.facts,
+        target=target,
+        loop=program.loop,  # type: ignore[arg-type]  # one of the three: the compiler's door refuses others
+        capacity=program.capacity,
+        batch=program.batch,
+        dtype="float32",
+        canvas=_canvas(program.strategy),
+        has_rng=rng,
+        stops_on_eos=stops_on_eos(program.strategy),
+        graphs=graphs,
+        state=_ports(program.state),
+        versions=_versions(TOOLS + TARGET_TOOLS.get(target, ())),
+    )
+
+
+def stops_on_eos(strategy: Strategy) -> bool:
+    """Whether an eos ends a row: `stop on eos`, or `eos` in a condition."""
+    return any(isinstance(n, Ended) or (isinstance(n, Stop) and n.condition is None) for n in walk(strategy.body))
+
+
+def _text(strategy: Strategy) -> StrategyText:
+    sha256 = hashlib.sha256(strategy.text.encode()).hexdigest()
+    settings = {p.name: p.value for p in strategy.params}
+    return StrategyText(name=strategy.name, text=strategy.text, sha256=sha256, settings=settings)
+
+
+def _canvas(strategy: Strategy) -> Canvas:
+    actions = {n.action for n in walk(strategy.body) if isinstance(n, Write)}
+    canvas = strategy.canvas
+    strict = [n for n in walk(strategy.body) if isinstance(n, ForBlocks) and n.short == "error"]
+    return Canvas(
+        init=canvas.init,
+        multiple=canvas.multiple,
+        multiple_from=canvas.multiple_from,
+        whole_answer=math.lcm(*(n.size for n in strict if n.over == "answer")),
+        whole_canvas=math.lcm(*(n.size for n in strict if n.over == "canvas")),
+        revises=not actions.isdisjoint({"overwrite", "mask"}),
+    )
+
+
+def _ports(ports: Iterable[ProgramPort]) -> tuple[Port, ...]:
+    return tuple(Port(name=p.name, dtype=p.dtype, shape=p.shape) for p in ports)  # type: ignore[arg-type]
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {"dcompile": VERSION}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # the host of a target need not be the machine of its build
+            continue
+    return found

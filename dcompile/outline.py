@@ -1,0 +1,67 @@
+"""The text form of a Strategy: one statement a line, defaults and spans left out. What `show --stage strategy` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from dcompile.strategy import Area, Expr, Literal, Name, Op, Stmt, Strategy, Type
+
+HIDDEN = ("span", "type", "text")
+
+
+def text(strategy: Strategy) -> str:
+    """The whole strategy."""
+    return "\n".join(_strategy(strategy)) + "\n"
+
+
+def _strategy(strategy: Strategy) -> Iterator[str]:
+    yield f"strategy {strategy.name}" + (" (lossless required)" if strategy.lossless else "")
+    for param in strategy.params:
+        yield f"  param {param.name}: {param.type} = {_value(param.value)}"
+    for model in strategy.models:
+        yield f"  model {model.name}: {model.attention}" + (f" block={model.block}" if model.block else "")
+    yield f"  canvas {_arguments(strategy.canvas)}"
+    for state in strategy.states:
+        yield f"  state {state.name}: {state.type} = {_value(state.init)} per {state.lifetime}"
+    yield from _body(strategy.body, "  ")
+
+
+def _body(body: tuple[Stmt, ...], indent: str) -> Iterator[str]:
+    for statement in body:
+        yield f"{indent}{type(statement).__name__.lower()} {_arguments(statement)}".rstrip()
+        for field in fields(statement):
+            inner = getattr(statement, field.name)
+            if _is_body(inner):
+                if field.name != "body":
+                    yield f"{indent}{field.name}"
+                yield from _body(inner, indent + "  ")
+
+
+def _is_body(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(v, Stmt) for v in value)
+
+
+def _arguments(node: Any) -> str:
+    shown = [f for f in fields(node) if f.name not in HIDDEN and not _is_body(getattr(node, f.name))]
+    return ", ".join(f"{f.name}={_value(getattr(node, f.name))}" for f in shown if not _is_default(f, node))
+
+
+def _is_default(field: Field[Any], node: Any) -> bool:
+    value = getattr(node, field.name)
+    return value in (None, (), "") or (field.default is not MISSING and value == field.default)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (Name, Area)):
+        return value.name
+    if isinstance(value, Literal):
+        return str(value.value)
+    if isinstance(value, Op):
+        return f"{value.op}({', '.join(map(_value, value.args))})"
+    if isinstance(value, Expr):
+        return f"{type(value).__name__.lower()}({_arguments(value)})"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return str(value) if isinstance(value, (Type, int, float, str)) else repr(value)
