@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dcompile.diagnostic import error, suggest
-from dcompile.dsl.elaborate import Setting, elaborate
+from dcompile.dsl.declare import Setting
+from dcompile.dsl.elaborate import elaborate
 from dcompile.dsl.parser import parse
 from dcompile.source import Source
 from dcompile.strategy import Strategy

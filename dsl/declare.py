@@ -8,7 +8,7 @@ from dcompile.diagnostic import CompileError, Diagnostic, Label, suggest
 from dcompile.dsl import syntax
 from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import Context, Failed, ModelName, Scope, TokenList, Value, Variable
-from dcompile.dsl.values import constant, convert, expression, value
+from dcompile.dsl.values import constant, convert, expression
 from dcompile.strategy import (
     BOOL,
     FLOAT,
@@ -216,6 +216,3 @@ def _init(ctx: Context, scope: Scope, node: syntax.State, type: Type) -> Expr:
     if not isinstance(init, (Literal, RunInput)):
         ctx.fail("not-constant", "state starts from a number or `length`", node.init.span)
     return init
-
-
-__all__ = ["canvas", "model", "param", "parameter", "state", "value"]

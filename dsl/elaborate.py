@@ -7,15 +7,14 @@ from collections.abc import Mapping
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label, error, suggest
 from dcompile.dsl import syntax
-from dcompile.dsl.declare import canvas, model, param, parameter, state
-from dcompile.dsl.mistakes import not_yet
+from dcompile.dsl.checker import check
+from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
 from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
 from dcompile.source import Span
 from dcompile.strategy import Canvas, Param, State, Strategy, walk
 
-Setting = int | float | bool | str | tuple[int, ...] | list[int]
 LARGEST = 20_000
 DECLARATIONS = (syntax.Param, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
 
@@ -34,6 +33,8 @@ def elaborate(file: syntax.File, settings: Mapping[str, Setting] | None = None) 
         strategy = _strategy(ctx, top, strategies[0], dict(settings or {}), file.source.text)
     except RecursionError:
         raise CompileError([_too_large(strategies[0])]) from None
+    if not ctx.diagnostics and strategy is not None:
+        ctx.diagnostics += check(strategy)
     if ctx.diagnostics or strategy is None:
         raise CompileError(_in_order(ctx.diagnostics))
     return strategy
@@ -152,6 +153,3 @@ def _rounded(ctx: Context, made: Canvas) -> Canvas:
     sizes = (size for size, _, _ in ctx.rounding)
     over = origins.pop()
     return Canvas(made.init, math.lcm(*sizes), "canvas" if over == "canvas" else "answer", made.span)
-
-
-__all__ = ["Setting", "elaborate", "not_yet"]

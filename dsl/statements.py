@@ -28,16 +28,20 @@ from dcompile.strategy import (
     Assign,
     Break,
     Call,
+    Ended,
     Expr,
+    Field,
     If,
     Literal,
     Name,
     Op,
-    Score,
+    Reduce,
     Stmt,
     Stop,
+    Take,
     Type,
     Write,
+    walk,
 )
 
 
@@ -223,7 +227,7 @@ def invoke(ctx: Context, scope: Scope, node: syntax.Invoke) -> list[Stmt]:
     inner, exprs = inline.arguments(ctx, scope, binding, node.call)
     out: list[Stmt] = []
     for parameter, expr in exprs:
-        if not isinstance(expr, (Literal, Score)) and not _settled(scope, expr):
+        if not _settled(scope, expr):
             unique = ctx.unique(parameter)
             out.append(Assign(expr.span, unique, expr))
             inner.names[parameter] = Value(Name(expr.type, expr.span, unique), "an argument")
@@ -243,14 +247,23 @@ def _is_action(scope: Scope, name: str) -> bool:
 
 
 def _settled(scope: Scope, expr: Expr) -> bool:
-    """Whether an argument cannot change while the action runs: a block or a counter, or a fixed region."""
-    if isinstance(expr, Area):
-        return expr.name in ("everything", "prompt", "answer")
-    if not isinstance(expr, Name):
-        return False
+    """Whether an argument cannot change while the action runs: it looks neither at the canvas nor at variables."""
+    mutable: set[str] = set()
     here: Scope | None = scope
     while here is not None:
-        if any(isinstance(b, Variable) and b.name == expr.name for b in here.names.values()):
-            return False
+        mutable |= {b.name for b in here.names.values() if isinstance(b, Variable)}
         here = here.parent
+    return all(_fixed(node, mutable) for node in walk(expr))
+
+
+def _fixed(node: object, mutable: set[str]) -> bool:
+    match node:
+        case Area(name=name):
+            return name in ("everything", "prompt", "answer")
+        case Field(name=name):
+            return name == "position"
+        case Name(name=name):
+            return name not in mutable
+        case Ended() | Reduce() | Take():
+            return False
     return True

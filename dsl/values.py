@@ -232,14 +232,14 @@ def binary(ctx: Context, scope: Scope, node: syntax.Binary) -> Expr:
 def choice(ctx: Context, scope: Scope, node: syntax.Choice) -> Expr:
     """`a if c else b`; a condition that is known picks its side now."""
     condition = value(ctx, scope, node.condition, Type("bool", True), "the condition")
-    if isinstance(condition, Literal):
-        return expression(ctx, scope, node.then if condition.value else node.otherwise)
     then, other = expression(ctx, scope, node.then), expression(ctx, scope, node.otherwise)
     if {then.type.base, other.type.base} == {"int", "float"}:
         then, other = to_float(then), to_float(other)
     if then.type.base != other.type.base:
         ctx.fail("wrong-type", "both values of `if ... else` must be of one type", other.span, f"this is {other.type}",
                  also=(Label(then.span, f"this is {then.type}"),))  # fmt: skip
+    if isinstance(condition, Literal):
+        return then if condition.value else other
     return op("select", then.type.base, (condition, then, other), node.span)
 
 

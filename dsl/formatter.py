@@ -1,0 +1,270 @@
+"""Syntax tree to text, in one style. `parse(format(parse(t))) == parse(t)`, and comments stay with their lines."""
+
+from __future__ import annotations
+
+from dcompile.dsl import syntax
+
+LOOSE = ("where", "if", "or", "and", "not", "in", "compare", "sum", "product", "sign", "postfix")
+RANK = {name: i for i, name in enumerate(LOOSE)}
+LEVEL = {"or": "or", "and": "and", "+": "sum", "-": "sum", "*": "product", "/": "product", "//": "product", "mod": "product"}
+
+
+def format(file: syntax.File) -> str:
+    """The text of a file: two spaces a level, one statement a line, an empty line kept where one or more stood."""
+    writer = Writer(file)
+    for item in file.items:
+        writer.item(item)
+    writer.leftover()
+    return "\n".join(writer.lines).strip("\n") + "\n"
+
+
+class Writer:
+    """Lines written so far, and the comments that still wait for the place they stood at."""
+
+    def __init__(self, file: syntax.File) -> None:
+        self.text = file.source.text
+        self.comments = list(file.comments)
+        self.lines: list[str] = []
+        self.end = 0
+
+    # ------------------------------------------------------------ lines
+
+    def before(self, start: int, indent: int) -> None:
+        """Comments that stand before a place, and an empty line if there was one."""
+        while self.comments and self.comments[0].span.start < start:
+            comment = self.comments.pop(0)
+            self._gap(comment.span.start)
+            self.lines.append("  " * indent + comment.text)
+            self.end = comment.span.end
+        self._gap(start)
+
+    def _gap(self, start: int) -> None:
+        opened = not self.lines or self.lines[-1].split("#")[0].rstrip().endswith("{")
+        if not opened and self.lines[-1] and self.text.count("\n", self.end, start) > 1:
+            self.lines.append("")
+
+    def put(self, text: str, span_end: int, indent: int) -> None:
+        """One line, with the comments that stood on or inside what it says."""
+        line_end = self.text.find("\n", span_end)
+        line_end = len(self.text) if line_end < 0 else line_end
+        here = []
+        while self.comments and self.comments[0].span.start < line_end:
+            here.append(self.comments.pop(0))
+        for inner in here[:-1]:
+            self.lines.append("  " * indent + inner.text)
+        line = "  " * indent + text
+        if here:
+            at = here[-1].span.start
+            column = at - (self.text.rfind("\n", 0, at) + 1)
+            line = f"{line.ljust(column - 1)} {here[-1].text}" if len(line) < column else f"{line}  {here[-1].text}"
+        self.lines.append(line)
+        self.end = max(span_end, here[-1].span.end if here else 0)
+
+    def leftover(self) -> None:
+        """Comments behind the last item."""
+        self.before(len(self.text) + 1, 0)
+
+    # ------------------------------------------------------------ items and bodies
+
+    def item(self, item: syntax.Strategy | syntax.Function) -> None:
+        self.before(item.span.start, 0)
+        if isinstance(item, syntax.Function):
+            self.statement(item, 0)
+            return
+        head = f"strategy {item.name.name}"
+        if item.parameters:
+            head += f"({_parameters(item.parameters)})"
+        self.body(head, item.members, item.name.span.end, item.span.end, 0)
+
+    def body(self, head: str, members: tuple[syntax.Stmt, ...], opened: int, closed: int, indent: int, tail: str = "") -> None:
+        """`head { ... } tail`, from where the brace is looked for to where it closes."""
+        first = members[0].span.start if members else closed - 1
+        brace = self._sign("{", opened, first)
+        self.put(head + " {", min(brace + 1, first), indent)
+        for member in members:
+            self.before(member.span.start, indent + 1)
+            self.statement(member, indent + 1)
+        last = members[-1].span.end if members else brace + 1
+        shut = self._sign("}", last, closed)
+        while self.comments and self.comments[0].span.start < shut:
+            comment = self.comments.pop(0)
+            self._gap(comment.span.start)
+            self.lines.append("  " * (indent + 1) + comment.text)
+            self.end = comment.span.end
+        if tail:
+            self.put("} " + tail, closed, indent)
+        else:
+            self.put("}", shut + 1, indent)
+
+    def _sign(self, sign: str, start: int, end: int) -> int:
+        """Where a sign stands in the text, comments aside."""
+        at = start
+        while at < end:
+            if self.text[at] == "#":
+                at = self.text.find("\n", at)
+                continue
+            if self.text[at] == sign:
+                return at
+            at += 1
+        return end
+
+    # ------------------------------------------------------------ statements
+
+    def statement(self, node: syntax.Stmt, indent: int) -> None:
+        match node:
+            case syntax.Function(span, kind, name, parameters, body):
+                self.body(f"{kind} {name.name}({_parameters(parameters)})", body, name.span.end, span.end, indent)
+            case syntax.ForIn(span, name, over, body):
+                self.body(f"for {name.name} in {expr(over, 'sum')}", body, over.span.end, span.end, indent)
+            case syntax.ForCount(span, name, start, stop, down, body):
+                way = "down to" if down else "to"
+                head = f"for {name.name} in {expr(start, 'sum')} {way} {expr(stop, 'sum')}"
+                self.body(head, body, stop.span.end, span.end, indent)
+            case syntax.While(span, condition, body):
+                self.body(f"while {expr(condition)}", body, condition.span.end, span.end, indent)
+            case syntax.Repeat(span, body, until):
+                self.body("repeat", body, span.start, span.end, indent, f"until {expr(until)}")
+            case syntax.If():
+                self.branch(node, "if", indent)
+            case _:
+                self.put(simple(node), node.span.end, indent)
+
+    def branch(self, node: syntax.If, word: str, indent: int) -> None:
+        """`if`, its `else if`s and its `else`."""
+        head = f"{word} {expr(node.condition)}"
+        if not node.orelse:
+            self.body(head, node.then, node.condition.span.end, node.span.end, indent)
+            return
+        end = self._sign("}", node.then[-1].span.end if node.then else node.condition.span.end, node.span.end) + 1
+        self.body(head, node.then, node.condition.span.end, end, indent)
+        self._join()
+        only = node.orelse[0]
+        chained = len(node.orelse) == 1 and isinstance(only, syntax.If) and "{" not in self._between(end, only.span.start)
+        if chained and isinstance(only, syntax.If):
+            self.branch(only, "} else if", indent)
+        else:
+            self.body("} else", node.orelse, end, node.span.end, indent)
+
+    def _between(self, start: int, end: int) -> str:
+        return "".join(line.split("#")[0] for line in self.text[start:end].splitlines())
+
+    def _join(self) -> None:
+        """Take back the closing brace just written: `else` goes on with it. A comment on it moves up."""
+        closing = self.lines.pop()
+        note = closing.partition("#")[2]
+        if note:
+            self.lines.append(closing[: len(closing) - len(closing.lstrip())] + "  #" + note)
+
+
+def _parameters(parameters: tuple[syntax.Parameter, ...]) -> str:
+    return ", ".join(p.name.name + (f" = {expr(p.default)}" if p.default is not None else "") for p in parameters)
+
+
+def simple(node: syntax.Stmt) -> str:
+    """A statement or declaration of one line."""
+    match node:
+        case syntax.Assign(_, name, value, options):
+            return f"{name.name} = {expr(value)}{_options(options)}"
+        case syntax.Refresh(_, call, options):
+            return f"refresh {expr(call)}{_options(options)}"
+        case syntax.Invoke(_, call):
+            return expr(call)
+        case syntax.Write(_, action, tokens, region):
+            parts = [action, *([expr(tokens)] if tokens else [])]
+            return " ".join([*parts, *(["at"] if tokens and region else []), *([expr(region)] if region else [])])
+        case syntax.Break(_, condition):
+            return f"break when {expr(condition)}" if condition else "break"
+        case syntax.Stop(_, condition):
+            return f"stop when {expr(condition)}" if condition else "stop on eos"
+        case syntax.Return(_, value):
+            return f"return {expr(value)}"
+        case syntax.Require(_, what):
+            return f"require {what.name}"
+    return declaration(node)
+
+
+def declaration(node: syntax.Stmt) -> str:
+    """`param`, `model`, `canvas`, `state`."""
+    match node:
+        case syntax.Param(_, name, kind, default, low, high):
+            typed = f": {kind.name}" if kind else ""
+            limits = f" in {expr(low, 'sum')}..{expr(high, 'sum')}" if low and high else ""
+            return f"param {name.name}{typed} = {expr(default, 'sum')}{limits}"
+        case syntax.Model(_, name, kind, argument):
+            return f"model {name.name}: {kind.name}" + (f"({expr(argument)})" if argument else "")
+        case syntax.Canvas(_, name, kind, argument):
+            return f"canvas {name.name} = {kind.name}({expr(argument)})"
+        case syntax.State(_, name, kind, dimensions, init, lifetime):
+            size = f"[{', '.join(map(expr, dimensions))}]" if dimensions else ""
+            life = f" per {lifetime.name}" if lifetime else ""
+            return f"state {name.name}: {kind.name}{size} = {expr(init)}{life}"
+    raise AssertionError(node)
+
+
+def _options(options: tuple[syntax.Option, ...]) -> str:
+    out = ""
+    for option in options:
+        if option.name.name == "keep":
+            out += f" keep {expr(option.value) if option.value else 'none'}"
+        else:
+            assert option.value is not None
+            out += f" with {option.name.name} {expr(option.value)}"
+    return out
+
+
+# ---------------------------------------------------------------- expressions
+
+
+def expr(node: syntax.Expr, least: str = "where") -> str:
+    """The text of an expression, in parentheses if it binds looser than `least`."""
+    level, text = _expr(node)
+    return f"({text})" if RANK[level] < RANK[least] else text
+
+
+def _expr(node: syntax.Expr) -> tuple[str, str]:
+    match node:
+        case syntax.Number(_, value):
+            return "postfix", _number(value)
+        case syntax.Truth(_, truth):
+            return "postfix", "true" if truth else "false"
+        case syntax.Word(_, name):
+            return "postfix", name
+        case syntax.Listing(_, items):
+            return "postfix", f"[{', '.join(map(expr, items))}]"
+        case syntax.Apply(_, function, arguments):
+            return "postfix", f"{function.name}({', '.join(map(_argument, arguments))})"
+        case syntax.Attribute(_, value, name):
+            return "postfix", f"{expr(value, 'postfix')}.{name.name}"
+        case syntax.Method(_, value, name, arguments):
+            return "postfix", f"{expr(value, 'postfix')}.{name.name}({', '.join(map(_argument, arguments))})"
+        case syntax.Unary(_, "not", operand):
+            return "not", f"not {expr(operand, 'not')}"
+        case syntax.Unary(_, _, operand):
+            return "sign", f"-{expr(operand, 'sign')}"
+        case syntax.Binary(_, op, left, right):
+            level = LEVEL.get(op, "compare")
+            first = "sum" if level == "compare" else level
+            return level, f"{expr(left, first)} {op} {expr(right, _tighter(level))}"
+        case syntax.In(_, value, region):
+            return "in", f"{expr(value, 'in')} in {expr(region, 'compare')}"
+        case syntax.Where(_, region, predicate):
+            return "where", f"{expr(region, 'where')} where {expr(predicate, 'if')}"
+        case syntax.Choice(_, condition, then, otherwise):
+            return "if", f"{expr(then, 'or')} if {expr(condition, 'or')} else {expr(otherwise, 'if')}"
+    raise AssertionError(node)
+
+
+def _tighter(level: str) -> str:
+    return LOOSE[RANK[level] + 1]
+
+
+def _argument(node: syntax.Argument) -> str:
+    name = f"{node.name.name}: " if node.name else ""
+    return name + expr(node.value) + (f" {node.order}" if node.order else "")
+
+
+def _number(value: int | float) -> str:
+    """As short as can be read back; a float keeps its point or exponent."""
+    text = repr(value)
+    return "1e999" if text == "inf" else text
+

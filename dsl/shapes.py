@@ -1,0 +1,80 @@
+"""Static shapes and bytes: how wide each call is, how much memory the state takes."""
+
+from __future__ import annotations
+
+from dcompile.model import Facts
+from dcompile.source import Span
+from dcompile.strategy import Area, Dilate, Expr, ForBlocks, Literal, Name, Near, Op, Strategy, Take, Whole, walk
+
+BYTES = {"int": 8, "float": 4, "bool": 1, "token": 8}
+
+
+def positions(strategy: Strategy, region: Expr) -> int | None:
+    """The most positions that a region can have, or None if only the canvas bounds it."""
+    blocks = {n.var: n.size for n in walk(strategy.body) if isinstance(n, ForBlocks)}
+    return _positions(region, blocks)
+
+
+def _positions(region: Expr, blocks: dict[str, int]) -> int | None:
+    match region:
+        case Area(name="last") | Near(kind="first" | "before" | "after"):
+            return 1
+        case Name(name=name):
+            return blocks.get(name)
+        case Op(op="and", args=args):
+            known = [n for a in args if (n := _positions(a, blocks)) is not None]
+            return min(known, default=None)
+        case Op(op="or", args=args):
+            parts = [_positions(a, blocks) for a in args]
+            return None if None in parts else sum(n for n in parts if n is not None)
+        case Take(region=core, atmost=Literal(value=bound), per=""):
+            inner = _positions(core, blocks)
+            return int(bound) if inner is None else min(int(bound), inner)
+        case Take(region=core):
+            return _positions(core, blocks)
+        case Dilate(region=core, radius=Literal(value=radius)):
+            inner = _positions(core, blocks)
+            return None if inner is None else inner * (2 * int(radius) + 1)
+    return None
+
+
+def width(strategy: Strategy, feed: Expr, capacity: int | None) -> str:
+    """The shape class of what a call feeds, in words."""
+    count = positions(strategy, feed)
+    whole = f"up to {capacity} positions" if capacity else "up to the capacity"
+    if count is None:
+        return f"{'whole blocks, ' if isinstance(feed, Whole) else ''}{whole}"
+    if isinstance(feed, Area) and feed.name == "last":
+        return f"1 position; the first call feeds the prompt, {whole}"
+    return f"{count} position{'s' * (count > 1)}"
+
+
+def memory(strategy: Strategy, facts: Facts | None, capacity: int, batch: int, kv_bytes: int) -> tuple[tuple[str, int], ...]:
+    """Bytes of the K/V cache, the canvas and each state, for all rows together."""
+    out: list[tuple[str, int]] = []
+    slots = capacity + strategy.canvas.multiple - 1
+    if facts is not None:
+        out.append(("keys and values", 2 * facts.layers * facts.kv_heads * facts.head_dim * slots * batch * kv_bytes))
+    out.append(("canvas (token, status)", batch * slots * (BYTES["token"] + 1)))
+    for state in strategy.states:
+        size = BYTES[state.type.base]
+        out.append((f"state {state.name}: {state.type}", batch * size * (slots if state.type.each else 1)))
+    return (*out, ("total", sum(size for _, size in out)))
+
+
+def pretty(size: int) -> str:
+    """`1.5 MiB`."""
+    value, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value /= 1024
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def first_words(span: Span) -> str:
+    """The first line of what stands at a span, without its comment and brace."""
+    if span.source is None:
+        return ""
+    line = span.source.text[span.start : span.end].split("\n")[0]
+    return line.split("#")[0].split("{")[0].strip()

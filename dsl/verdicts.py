@@ -1,0 +1,179 @@
+"""Two verdicts: is the cache exact, and are the tokens those of plain decoding?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dcompile.dsl.readable import LAST
+from dcompile.dsl.regions import EVERYTHING, MASKED, World, most, steady, within
+from dcompile.source import Span
+from dcompile.strategy import (
+    Area,
+    Call,
+    Expr,
+    For,
+    ForBlocks,
+    If,
+    Literal,
+    Name,
+    Op,
+    Repeat,
+    Score,
+    Stmt,
+    Strategy,
+    Take,
+    While,
+    Whole,
+    Write,
+    walk,
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`word`, the reason, and the line that decides it."""
+
+    word: str
+    reason: str
+    span: Span | None = None
+
+
+# ---------------------------------------------------------------- the cache
+
+
+def cache(world: World, strategy: Strategy) -> Verdict:
+    """`exact`: every key and value that a call reads is what a call on everything would compute; else `approximate`."""
+    calls = [n for n in walk(strategy.body) if isinstance(n, Call)]
+    partial = [c for c in calls if not within(world, EVERYTHING, c.feed)]
+    if not partial:
+        return Verdict("exact", "every call feeds everything, so nothing is read from the cache")
+    attention = strategy.models[0].attention
+    if attention == "causal":
+        return _causal(strategy, partial)
+    if attention == "block_causal":
+        return _block_causal(world, strategy)
+    first = partial[0]
+    return Verdict("approximate", "all positions attend to each other, and this call reads keys and values that were "
+                   "stored before the canvas changed", first.span)  # fmt: skip
+
+
+def _causal(strategy: Strategy, partial: list[Call]) -> Verdict:
+    for write in (n for n in walk(strategy.body) if isinstance(n, Write)):
+        if write.action != "append":
+            return Verdict("approximate", f"`{write.action}` changes positions whose keys and values may be stored", write.span)
+    for call in partial:
+        if call.feed != LAST or call.keep is not None:
+            return Verdict("approximate", "it is not certain that this call leaves every position stored", call.span)
+    if any(isinstance(n, If) and _calls(n) for n in walk(strategy.body)):
+        return Verdict("approximate", "a call stands in a branch, so a position may never be fed", partial[0].span)
+    return Verdict("exact", "causal attention, and each position is fed once, when its token is final")
+
+
+def _calls(node: Stmt) -> bool:
+    return any(isinstance(n, Call) for n in walk(node))
+
+
+def _block_causal(world: World, strategy: Strategy) -> Verdict:
+    """Exact if the prompt's whole blocks are stored, and each block, fed as a whole, is stored again when it is done."""
+    size = strategy.models[0].block
+    stored = False
+    for node in strategy.body:
+        if isinstance(node, Call):
+            prompt_only = isinstance(node.feed, Whole) and node.feed.region == Area(node.feed.type, node.span, "prompt")
+            right = prompt_only and isinstance(node.feed, Whole) and node.feed.size == Literal(node.feed.size.type, node.span, size or 0)
+            stored = stored or (node.keep is None and (right or within(world, EVERYTHING, node.feed)))
+        elif isinstance(node, ForBlocks):
+            if not stored:
+                return Verdict("approximate", "the prompt's blocks before this loop were never stored", node.span)
+            if node.over != "canvas" or node.size != size:
+                return Verdict("approximate", f"these blocks are not the model's blocks of {size} from position 0", node.span)
+            wrong = _block_wrong(world, node)
+            if wrong is not None:
+                return wrong
+        elif _calls(node) or any(isinstance(n, Write) for n in walk(node)):
+            return Verdict("approximate", "calls outside of a loop over the model's blocks", node.span)
+    return Verdict("exact", "block-causal attention; a block is stored again, clean, before later blocks read it")
+
+
+def _block_wrong(world: World, loop: ForBlocks) -> Verdict | None:
+    block = Name(EVERYTHING.type, loop.span, loop.var)
+    for call in (n for n in walk(loop.body) if isinstance(n, Call)):
+        if call.feed != block and not within(world, EVERYTHING, call.feed):
+            return Verdict("approximate", f"this call does not feed the whole of `{loop.var}`", call.span)
+    for write in (n for n in walk(loop.body) if isinstance(n, Write)):
+        if write.region is None or not within(world, write.region, block):
+            return Verdict("approximate", f"this may change positions outside of `{loop.var}`", write.span)
+    clean: Verdict | None = Verdict("approximate", f"`{loop.var}` is not stored again once it is finished", loop.span)
+    for node in loop.body:
+        if isinstance(node, Call) and node.keep is None:
+            clean = None
+        elif any(isinstance(n, Write) for n in walk(node)):
+            clean = Verdict("approximate", f"behind this, `{loop.var}` is not stored again", node.span)
+    return clean
+
+
+# ---------------------------------------------------------------- losslessness
+
+
+def lossless(world: World, strategy: Strategy, exact: Verdict) -> Verdict:
+    """`proved`: the tokens (or their distribution) of plain decoding, one token a call; else `lossy`, and why."""
+    for why in _losses(world, strategy):
+        return why
+    if exact.word != "exact":
+        return Verdict("lossy", "the cache is approximate: " + exact.reason, exact.span)
+    return Verdict("proved", "each token comes from a call of its own that sees all tokens before it, from an exact cache")
+
+
+def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
+    for node in walk(strategy.body):
+        match node:
+            case Call(guidance=Expr()):
+                yield Verdict("lossy", "guidance changes the model's distribution", node.span)
+            case Call(temperature=Expr()):
+                yield Verdict("lossy", "the temperature of the run is replaced", node.span)
+            case Write(action="overwrite" | "mask"):
+                yield Verdict("lossy", f"`{node.action}` revises tokens", node.span)
+            case Write(tokens=tokens) if not (isinstance(tokens, Score) and tokens.kind in ("token", "sample")):
+                yield Verdict("lossy", "what is written is not the model's own token", node.span)
+            case Write(action="commit", region=region) if region is not None and not single(world, region):
+                yield Verdict("lossy", "several positions are committed from one call, as if they did not depend on each "
+                              "other", node.span)  # fmt: skip
+    yield from _reused(strategy.body, {})
+
+
+def single(world: World, region: Expr) -> bool:
+    """Whether a region certainly has at most one position."""
+    match region:
+        case Take(atmost=bound, per="") if bound is not None:
+            return most(world, bound) <= 1
+        case Op(op="and", args=args):
+            return any(single(world, a) for a in args)
+        case Op(op="select", args=(_, then, other)):
+            return single(world, then) and single(world, other)
+        case Name(name=name) if name in world.values and steady(region):
+            return all(single(World(), v) for v in world.values[name])
+    return type(region).__name__ == "Near" and getattr(region, "kind", "") in ("first", "before", "after")
+
+
+def _reused(body: tuple[Stmt, ...], used: dict[str, Span]) -> Iterator[Verdict]:
+    """A distribution that two commits read: the second does not see the first's token."""
+    for node in body:
+        match node:
+            case Call(name=str(name)):
+                used.pop(name, None)
+            case Write(tokens=Score(dist=dist)):
+                if dist in used:
+                    yield Verdict("lossy", "a second position is committed from the same call", node.span)
+                used[dist] = node.span
+            case If():
+                yes, no = dict(used), dict(used)
+                yield from _reused(node.then, yes)
+                yield from _reused(node.orelse, no)
+                used.update({**yes, **no})
+            case ForBlocks() | For() | While() | Repeat():
+                yield from _reused(node.body, used)
+                yield from _reused(node.body, used)
+
+
+__all__ = ["MASKED", "Verdict", "cache", "lossless", "single"]
