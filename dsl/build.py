@@ -76,9 +76,7 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     def state(self, meta: Meta, c: list[Any]) -> syntax.State:
         name, kind, dims, init, life = c
-        return syntax.State(
-            self._span(meta), self._ident(name), self._ident(kind), dims or (), init, self._maybe(life)
-        )
+        return syntax.State(self._span(meta), self._ident(name), self._ident(kind), dims or (), init, self._maybe(life))
 
     def dimensions(self, meta: Meta, c: list[Any]) -> tuple[syntax.Expr, ...]:
         return tuple(c)

@@ -25,8 +25,14 @@ def check(strategy: Strategy) -> list[Diagnostic]:
         verdict = lossless(world, strategy, cache(world, strategy))
         if verdict.word != "proved":
             label = Label(verdict.span or strategy.canvas.span, verdict.reason)
-            out.append(Diagnostic("not-lossless", "the strategy requires to be lossless, and is not", label,
-                                  help="take out `require lossless`, or the line above"))  # fmt: skip
+            out.append(
+                Diagnostic(
+                    "not-lossless",
+                    "the strategy requires to be lossless, and is not",
+                    label,
+                    help="take out `require lossless`, or the line above",
+                )
+            )
     return out
 
 
@@ -59,14 +65,28 @@ def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
     use = strategy.models[0]
     out: list[Diagnostic] = []
     if facts.mask_id is None and _masks(strategy):
-        out.append(Diagnostic("no-mask-token", f"the model `{facts.source or facts.family}` has no mask token", Label(use.span),
-                   (Label(strategy.canvas.span, "masked positions"),), "choose a masked-diffusion checkpoint, or a strategy "
-                   "for causal models such as `greedy`"))  # fmt: skip
+        out.append(
+            Diagnostic(
+                "no-mask-token",
+                f"the model `{facts.source or facts.family}` has no mask token",
+                Label(use.span),
+                (Label(strategy.canvas.span, "masked positions"),),
+                "choose a masked-diffusion checkpoint, or a strategy for causal models such as `greedy`",
+            )
+        )
     wanted = {"causal": "causal", "masked": "full", "block_causal": "block_causal"}[use.attention]
     if facts.attention != wanted:
-        kind = {v: k for k, v in {"causal": "causal", "masked": "full", "block_causal": "block_causal"}.items()}[facts.attention]
-        out.append(Diagnostic("attention-mismatch", f"the strategy wants {wanted} attention, the model has {facts.attention}",
-                   Label(use.span), help=f"a strategy for this model says `model {use.name}: {kind}`"))  # fmt: skip
+        kind = {v: k for k, v in {"causal": "causal", "masked": "full", "block_causal": "block_causal"}.items()}[
+            facts.attention
+        ]
+        out.append(
+            Diagnostic(
+                "attention-mismatch",
+                f"the strategy wants {wanted} attention, the model has {facts.attention}",
+                Label(use.span),
+                help=f"a strategy for this model says `model {use.name}: {kind}`",
+            )
+        )
     if facts.shift:
         out += readable.unread(survey(strategy), strategy, shift=True)
     return out
@@ -74,7 +94,7 @@ def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
 
 def _masks(strategy: Strategy) -> bool:
     return strategy.canvas.init == "masked" or any(
-        isinstance(n, Write) and n.action == "mask" or isinstance(n, Call) and n.guidance is not None
+        (isinstance(n, Write) and n.action == "mask") or (isinstance(n, Call) and n.guidance is not None)
         for n in walk(strategy.body)
     )
 
@@ -111,7 +131,8 @@ class Report:
         out = asdict(self)
         out["memory"] = dict(self.memory)
         out["diagnostics"] = [
-            {"code": d.code, "title": d.title, "severity": d.severity, "help": d.help, "text": str(d)} for d in self.diagnostics
+            {"code": d.code, "title": d.title, "severity": d.severity, "help": d.help, "text": str(d)}
+            for d in self.diagnostics
         ]
         return out
 
@@ -149,8 +170,17 @@ def report(strategy: Strategy, facts: Facts | None = None, capacity: int | None 
     )
     found = [*check(strategy), *(check_model(strategy, facts) if facts else [])]
     memory = shapes.memory(strategy, facts, capacity, batch, kv_bytes) if capacity else ()
-    return Report(strategy.name, loops, _fact("cache", exact), _fact("losslessness", loss), calls, memory, capacity, batch,
-                  tuple(found))  # fmt: skip
+    return Report(
+        strategy.name,
+        loops,
+        _fact("cache", exact),
+        _fact("losslessness", loss),
+        calls,
+        memory,
+        capacity,
+        batch,
+        tuple(found),
+    )
 
 
 def _fact(about: str, verdict: Verdict) -> Fact:

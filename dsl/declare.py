@@ -40,7 +40,12 @@ def param(ctx: Context, scope: Scope, node: syntax.Param, settings: Mapping[str,
     """A parameter with its default or the value set for it, of its type and in its range."""
     name = node.name.name
     if node.kind is not None and node.kind.name not in KINDS:
-        ctx.fail("unknown-type", f"there is no type `{node.kind.name}`", node.kind.span, help=suggest(node.kind.name, KINDS, "types"))
+        ctx.fail(
+            "unknown-type",
+            f"there is no type `{node.kind.name}`",
+            node.kind.span,
+            help=suggest(node.kind.name, KINDS, "types"),
+        )
     found = _default(ctx, scope, node)
     type = KINDS[node.kind.name] if node.kind is not None else _type_of(found)
     fitted = _fit(found, type)
@@ -63,7 +68,9 @@ def _default(ctx: Context, scope: Scope, node: syntax.Param) -> Plain:
         return tuple(constant(ctx, scope, item, "a token id") for item in node.default.items)
     expr = expression(ctx, scope, node.default)
     if not isinstance(expr, Literal):
-        ctx.fail("not-constant", "a default must be known at the build", node.default.span, help="a number, `true`, `[1, 2]`")
+        ctx.fail(
+            "not-constant", "a default must be known at the build", node.default.span, help="a number, `true`, `[1, 2]`"
+        )
     return expr.value
 
 
@@ -126,7 +133,7 @@ def _range(ctx: Context, scope: Scope, node: syntax.Param, fitted: Plain, was_se
         if not isinstance(end, Literal) or isinstance(end.value, bool):
             ctx.fail("not-constant", "a range goes from number to number", end.span, help="`in 1..1024`")
     low, high = (end.value for end in ends if isinstance(end, Literal))
-    if isinstance(fitted, tuple) or isinstance(fitted, bool):
+    if isinstance(fitted, (tuple, bool)):
         ctx.fail("wrong-type", "only numbers have a range", node.low.span.to(node.high.span))
     if low <= fitted <= high:
         return
@@ -151,11 +158,18 @@ def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:
         ctx.diagnostics.append(not_yet("models of uniform canvases", node.kind.span))
         raise Failed
     if kind not in ATTENTION:
-        ctx.fail("unknown-model-kind", f"there is no kind of model `{kind}`", node.kind.span, help=suggest(kind, ATTENTION, "kinds"))
+        ctx.fail(
+            "unknown-model-kind",
+            f"there is no kind of model `{kind}`",
+            node.kind.span,
+            help=suggest(kind, ATTENTION, "kinds"),
+        )
     block = None
     if kind == "block_causal":
         if node.argument is None:
-            ctx.fail("missing-argument", "`block_causal` needs its block size", node.kind.span, help="`block_causal(4)`")
+            ctx.fail(
+                "missing-argument", "`block_causal` needs its block size", node.kind.span, help="`block_causal(4)`"
+            )
         block = constant(ctx, scope, node.argument, "the block size", 1)
     elif node.argument is not None:
         ctx.fail("unknown-argument", f"`{kind}` takes no argument", node.argument.span)
@@ -168,17 +182,28 @@ def canvas(ctx: Context, node: syntax.Canvas, before: list[Canvas]) -> Canvas:
     """`canvas answer = masked(length)`."""
     kind = node.kind.name
     if before:
-        ctx.fail("repeated-name", "a strategy has one canvas", node.span, also=(Label(before[0].span, "the first one"),))
+        ctx.fail(
+            "repeated-name", "a strategy has one canvas", node.span, also=(Label(before[0].span, "the first one"),)
+        )
     if kind == "uniform":
         ctx.diagnostics.append(not_yet("uniform canvases", node.kind.span))
         raise Failed
     if kind not in ("masked", "empty"):
-        ctx.fail("unknown-canvas", f"there is no canvas `{kind}`", node.kind.span, help=suggest(kind, ("masked", "empty"), "kinds"))
+        ctx.fail(
+            "unknown-canvas",
+            f"there is no canvas `{kind}`",
+            node.kind.span,
+            help=suggest(kind, ("masked", "empty"), "kinds"),
+        )
     if node.name.name != "answer":
         ctx.fail("unknown-canvas", "the canvas is called `answer`", node.name.span)
     if not isinstance(node.argument, syntax.Word) or node.argument.name != "length":
-        ctx.fail("unknown-canvas", "the canvas has `length` positions", node.argument.span,
-                 help="`length` is given at the run: `--max-new-tokens`")  # fmt: skip
+        ctx.fail(
+            "unknown-canvas",
+            "the canvas has `length` positions",
+            node.argument.span,
+            help="`length` is given at the run: `--max-new-tokens`",
+        )
     return Canvas(kind, span=node.span)  # type: ignore[arg-type]
 
 
@@ -192,7 +217,12 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
         ctx.diagnostics.append(not_yet("stored distributions", node.kind.span))
         raise Failed
     if node.kind.name not in BASES:
-        ctx.fail("unknown-type", f"there is no type `{node.kind.name}`", node.kind.span, help=suggest(node.kind.name, BASES, "types"))
+        ctx.fail(
+            "unknown-type",
+            f"there is no type `{node.kind.name}`",
+            node.kind.span,
+            help=suggest(node.kind.name, BASES, "types"),
+        )
     for dimension in node.dimensions:
         if not isinstance(dimension, syntax.Word) or dimension.name != "canvas" or len(node.dimensions) > 1:
             ctx.diagnostics.append(not_yet("tables as state", dimension.span))
@@ -200,8 +230,12 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
     lifetime = node.lifetime.name if node.lifetime else "sequence"
     if lifetime not in LIFETIMES:
         assert node.lifetime is not None
-        ctx.fail("unknown-lifetime", f"there is no lifetime `{lifetime}`", node.lifetime.span,
-                 help=suggest(lifetime, LIFETIMES, "lifetimes"))  # fmt: skip
+        ctx.fail(
+            "unknown-lifetime",
+            f"there is no lifetime `{lifetime}`",
+            node.lifetime.span,
+            help=suggest(lifetime, LIFETIMES, "lifetimes"),
+        )
     type = Type(node.kind.name, bool(node.dimensions))  # type: ignore[arg-type]
     init = _init(ctx, scope, node, Type(type.base))
     scope.names[node.name.name] = Variable(node.name.name, type, True, node.name.span)

@@ -10,6 +10,7 @@ from dcompile.dsl import syntax
 from dcompile.dsl.checker import check
 from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
 from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope
+from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
 from dcompile.source import Span
@@ -21,7 +22,7 @@ DECLARATIONS = (syntax.Param, syntax.Model, syntax.Canvas, syntax.State, syntax.
 
 def elaborate(file: syntax.File, settings: Mapping[str, Setting] | None = None) -> Strategy:
     """The meaning of a file with one strategy; `settings` replace parameters. Raises CompileError with all mistakes."""
-    ctx = Context(apply)
+    ctx = Context(apply, score)
     top = Scope()
     functions = [item for item in file.items if isinstance(item, syntax.Function)]
     strategies = [item for item in file.items if isinstance(item, syntax.Strategy)]
@@ -42,15 +43,27 @@ def elaborate(file: syntax.File, settings: Mapping[str, Setting] | None = None) 
 
 def _not_one(file: syntax.File, strategies: list[syntax.Strategy]) -> Diagnostic:
     if not strategies:
-        return Diagnostic("missing-strategy", "this file has no strategy", Label(Span(0, 1, file.source)),
-                          help="`strategy name { ... }`")  # fmt: skip
-    return Diagnostic("second-strategy", "a file holds one strategy", Label(strategies[1].name.span),
-                      (Label(strategies[0].name.span, "the first one"),))  # fmt: skip
+        return Diagnostic(
+            "missing-strategy",
+            "this file has no strategy",
+            Label(Span(0, 1, file.source)),
+            help="`strategy name { ... }`",
+        )
+    return Diagnostic(
+        "second-strategy",
+        "a file holds one strategy",
+        Label(strategies[1].name.span),
+        (Label(strategies[0].name.span, "the first one"),),
+    )
 
 
 def _too_large(node: syntax.Strategy) -> Diagnostic:
-    return Diagnostic("too-deep", "the program is too large once its rules are put in", Label(node.name.span),
-                      help="rules are inlined: assign the parts that are used often to variables")  # fmt: skip
+    return Diagnostic(
+        "too-deep",
+        "the program is too large once its rules are put in",
+        Label(node.name.span),
+        help="rules are inlined: assign the parts that are used often to variables",
+    )
 
 
 def _in_order(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
@@ -62,14 +75,18 @@ def _in_order(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
 def _function(ctx: Context, scope: Scope, function: syntax.Function) -> None:
     name = function.name.name
     if name in FUNCTIONS or name in WORDS:
-        ctx.report("reserved-name", f"`{name}` is a word of the language", function.name.span, help="choose another name")
+        ctx.report(
+            "reserved-name", f"`{name}` is a word of the language", function.name.span, help="choose another name"
+        )
     elif name in scope.names:
         ctx.report("repeated-name", f"`{name}` is declared twice", function.name.span)
     else:
         scope.names[name] = Callable(function, scope)
 
 
-def _strategy(ctx: Context, top: Scope, node: syntax.Strategy, settings: dict[str, Setting], text: str) -> Strategy | None:
+def _strategy(
+    ctx: Context, top: Scope, node: syntax.Strategy, settings: dict[str, Setting], text: str
+) -> Strategy | None:
     scope = top.inner()
     params: list[Param] = []
     states: list[State] = []
@@ -119,26 +136,42 @@ def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
 
 def _require(ctx: Context, node: syntax.Require) -> bool:
     if node.what.name != "lossless":
-        ctx.fail("unknown-requirement", f"`{node.what.name}` cannot be required", node.what.span, help="`require lossless`")
+        ctx.fail(
+            "unknown-requirement", f"`{node.what.name}` cannot be required", node.what.span, help="`require lossless`"
+        )
     return True
 
 
 def _settings(node: syntax.Strategy, settings: dict[str, Setting], params: list[Param]) -> None:
-    declared = {m.name.name for m in node.members if isinstance(m, syntax.Param)} | {p.name.name for p in node.parameters}
+    declared = {m.name.name for m in node.members if isinstance(m, syntax.Param)} | {
+        p.name.name for p in node.parameters
+    }
     for name in settings:
         if name not in declared:
-            raise error("unknown-parameter", f"the strategy `{node.name.name}` has no parameter `{name}`",
-                        suggest(name, declared, "parameters"))  # fmt: skip
+            raise error(
+                "unknown-parameter",
+                f"the strategy `{node.name.name}` has no parameter `{name}`",
+                suggest(name, declared, "parameters"),
+            )
     assert all(p.name in declared for p in params)
 
 
 def _complete(ctx: Context, node: syntax.Strategy, canvases: list[Canvas]) -> None:
     members = node.members
     if not any(isinstance(m, syntax.Model) for m in members):
-        ctx.report("missing-model", "the strategy names no model", node.name.span, help="`model lm: causal` or `model lm: masked`")
+        ctx.report(
+            "missing-model",
+            "the strategy names no model",
+            node.name.span,
+            help="`model lm: causal` or `model lm: masked`",
+        )
     if not any(isinstance(m, syntax.Canvas) for m in members):
-        ctx.report("missing-canvas", "the strategy has no canvas", node.name.span,
-                   help="`canvas answer = masked(length)`, or `empty(length)` to append")  # fmt: skip
+        ctx.report(
+            "missing-canvas",
+            "the strategy has no canvas",
+            node.name.span,
+            help="`canvas answer = masked(length)`, or `empty(length)` to append",
+        )
 
 
 def _rounded(ctx: Context, made: Canvas) -> Canvas:
@@ -148,8 +181,13 @@ def _rounded(ctx: Context, made: Canvas) -> Canvas:
     origins = {over for _, over, _ in ctx.rounding}
     if len(origins) > 1:
         first, second = (next(span for _, o, span in ctx.rounding if o == origin) for origin in sorted(origins))
-        ctx.report("clashing-blocks", "the length cannot be rounded up from two origins", second,
-                   help="round up blocks of `answer` or of `canvas`, not both", also=(Label(first, "the other one"),))  # fmt: skip
+        ctx.report(
+            "clashing-blocks",
+            "the length cannot be rounded up from two origins",
+            second,
+            help="round up blocks of `answer` or of `canvas`, not both",
+            also=(Label(first, "the other one"),),
+        )
     sizes = (size for size, _, _ in ctx.rounding)
     over = origins.pop()
     return Canvas(made.init, math.lcm(*sizes), "canvas" if over == "canvas" else "answer", made.span)

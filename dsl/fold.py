@@ -38,7 +38,7 @@ def fold(op: Op) -> Expr:
         out = float32(float(out)) if op.type.base == "float" else out
     except (ArithmeticError, ValueError):
         return op
-    if isinstance(out, float) and not math.isfinite(out) or type(out) is int and abs(out) >= 1 << 62:
+    if (isinstance(out, float) and not math.isfinite(out)) or (type(out) is int and abs(out) >= 1 << 62):
         return op
     return Literal(op.type, op.span, out)
 

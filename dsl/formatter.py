@@ -6,7 +6,16 @@ from dcompile.dsl import syntax
 
 LOOSE = ("where", "if", "or", "and", "not", "in", "compare", "sum", "product", "sign", "postfix")
 RANK = {name: i for i, name in enumerate(LOOSE)}
-LEVEL = {"or": "or", "and": "and", "+": "sum", "-": "sum", "*": "product", "/": "product", "//": "product", "mod": "product"}
+LEVEL = {
+    "or": "or",
+    "and": "and",
+    "+": "sum",
+    "-": "sum",
+    "*": "product",
+    "/": "product",
+    "//": "product",
+    "mod": "product",
+}
 
 
 def format(file: syntax.File) -> str:
@@ -76,7 +85,9 @@ class Writer:
             head += f"({_parameters(item.parameters)})"
         self.body(head, item.members, item.name.span.end, item.span.end, 0)
 
-    def body(self, head: str, members: tuple[syntax.Stmt, ...], opened: int, closed: int, indent: int, tail: str = "") -> None:
+    def body(
+        self, head: str, members: tuple[syntax.Stmt, ...], opened: int, closed: int, indent: int, tail: str = ""
+    ) -> None:
         """`head { ... } tail`, from where the brace is looked for to where it closes."""
         first = members[0].span.start if members else closed - 1
         brace = self._sign("{", opened, first)
@@ -139,7 +150,9 @@ class Writer:
         self.body(head, node.then, node.condition.span.end, end, indent)
         self._join()
         only = node.orelse[0]
-        chained = len(node.orelse) == 1 and isinstance(only, syntax.If) and "{" not in self._between(end, only.span.start)
+        chained = (
+            len(node.orelse) == 1 and isinstance(only, syntax.If) and "{" not in self._between(end, only.span.start)
+        )
         if chained and isinstance(only, syntax.If):
             self.branch(only, "} else if", indent)
         else:
@@ -267,4 +280,3 @@ def _number(value: int | float) -> str:
     """As short as can be read back; a float keeps its point or exponent."""
     text = repr(value)
     return "1e999" if text == "inf" else text
-

@@ -29,8 +29,12 @@ def arguments(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) 
     """A scope with the parameters bound, and those that are expressions (an action evaluates them first)."""
     function = called.function
     if function in ctx.stack or len(ctx.stack) >= DEEPEST:
-        ctx.fail("recursive-rule", f"`{function.name.name}` uses itself", node.function.span,
-                 help=f"{function.kind}s are inlined, so they cannot call themselves")  # fmt: skip
+        ctx.fail(
+            "recursive-rule",
+            f"`{function.name.name}` uses itself",
+            node.function.span,
+            help=f"{function.kind}s are inlined, so they cannot call themselves",
+        )
     ctx.functions += 1
     inner = Scope(called.scope, predicate=scope.predicate, function=ctx.functions, caller=scope)
     given = _match(ctx, function, node)
@@ -42,8 +46,12 @@ def arguments(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) 
         elif parameter.default is not None:
             binding = _argument(ctx, called.scope, parameter.default, name)
         else:
-            ctx.fail("missing-argument", f"`{function.name.name}` needs `{name}`", node.span,
-                     also=(Label(parameter.span, "it has no default"),))  # fmt: skip
+            ctx.fail(
+                "missing-argument",
+                f"`{function.name.name}` needs `{name}`",
+                node.span,
+                also=(Label(parameter.span, "it has no default"),),
+            )
         inner.names[name] = binding
         if isinstance(binding, Value):
             exprs.append((name, binding.expr))
@@ -55,15 +63,27 @@ def _match(ctx: Context, function: syntax.Function, node: syntax.Apply) -> dict[
     out: dict[str, syntax.Argument] = {}
     for i, argument in enumerate(node.arguments):
         if argument.name is None and i >= len(names):
-            ctx.fail("unknown-argument", f"`{function.name.name}` takes {len(names)} arguments", argument.span,
-                     also=(Label(function.name.span, "declared here"),))  # fmt: skip
+            ctx.fail(
+                "unknown-argument",
+                f"`{function.name.name}` takes {len(names)} arguments",
+                argument.span,
+                also=(Label(function.name.span, "declared here"),),
+            )
         name = names[i] if argument.name is None else argument.name.name
         if name not in names:
-            ctx.fail("unknown-argument", f"`{function.name.name}` has no argument `{name}`", argument.span,
-                     help=suggest(name, names, "arguments"))  # fmt: skip
+            ctx.fail(
+                "unknown-argument",
+                f"`{function.name.name}` has no argument `{name}`",
+                argument.span,
+                help=suggest(name, names, "arguments"),
+            )
         if name in out:
-            ctx.fail("repeated-argument", f"`{name}` is given twice", argument.span,
-                     also=(Label(out[name].span, "first here"),))  # fmt: skip
+            ctx.fail(
+                "repeated-argument",
+                f"`{name}` is given twice",
+                argument.span,
+                also=(Label(out[name].span, "first here"),),
+            )
         if argument.order:
             ctx.fail("unknown-argument", f"`{argument.order}` stands only behind `by:`", argument.span)
         out[name] = argument
@@ -84,8 +104,12 @@ def rule(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) -> Ex
     inner, _ = arguments(ctx, scope, called, node)
     body = called.function.body
     if not body or not isinstance(body[-1], syntax.Return):
-        ctx.fail("missing-return", f"the rule `{called.function.name.name}` returns nothing", called.function.name.span,
-                 help="its last line is `return value`")  # fmt: skip
+        ctx.fail(
+            "missing-return",
+            f"the rule `{called.function.name.name}` returns nothing",
+            called.function.name.span,
+            help="its last line is `return value`",
+        )
     ctx.stack.append(called.function)
     try:
         for statement in body[:-1]:
@@ -97,8 +121,12 @@ def rule(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) -> Ex
 
 def _definition(ctx: Context, scope: Scope, statement: syntax.Stmt) -> None:
     if not isinstance(statement, syntax.Assign) or statement.options:
-        ctx.fail("impure-rule", "a rule only names values and returns one", statement.span,
-                 help="statements that act belong in an `action`")  # fmt: skip
+        ctx.fail(
+            "impure-rule",
+            "a rule only names values and returns one",
+            statement.span,
+            help="statements that act belong in an `action`",
+        )
     name = statement.name.name
     try:
         scope.names[name] = _argument(ctx, scope, statement.value, name)

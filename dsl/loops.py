@@ -62,9 +62,13 @@ def _carried(ctx: Context, mark: tuple[int, int, int]) -> None:
     again = set(ctx.assigned[assigned:])
     for function, name, dist, span in ctx.uses[uses:]:
         if dist.serial <= serial and (function, name) in again:
-            ctx.report("carried-distribution", f"`{name}` from before the loop is used in it, and assigned in it", span,
-                       help="call the model first in each turn, or give the two calls different names",
-                       also=(Label(dist.span, "assigned here, before the loop"),))  # fmt: skip
+            ctx.report(
+                "carried-distribution",
+                f"`{name}` from before the loop is used in it, and assigned in it",
+                span,
+                help="call the model first in each turn, or give the two calls different names",
+                also=(Label(dist.span, "assigned here, before the loop"),),
+            )
 
 
 def _counter(ctx: Context, scope: Scope, name: syntax.Ident, what: str, type: object) -> tuple[Scope, str]:
@@ -80,8 +84,12 @@ def for_blocks(ctx: Context, scope: Scope, node: syntax.ForIn, body: Body) -> St
     """`for b in blocks(answer | canvas | block, size, short: ...)`."""
     made = node.over
     if not isinstance(made, syntax.Apply) or made.function.name != "blocks":
-        ctx.fail("wrong-type", "a loop goes over blocks or over numbers", made.span,
-                 help=f"`for {node.name.name} in blocks(answer, 32)` or `for {node.name.name} in 1 to 8`")  # fmt: skip
+        ctx.fail(
+            "wrong-type",
+            "a loop goes over blocks or over numbers",
+            made.span,
+            help=f"`for {node.name.name} in blocks(answer, 32)` or `for {node.name.name} in 1 to 8`",
+        )
     arguments = bind(ctx, made, ("over", "size"), ("short",))
     over = _over(ctx, scope, need(ctx, made, arguments, "over"))
     size = constant(ctx, scope, need(ctx, made, arguments, "size"), "the block size", 1)
@@ -109,3 +117,4 @@ def _over(ctx: Context, scope: Scope, node: syntax.Expr) -> str:
             assert isinstance(found[1].expr, Name)
             return found[1].expr.name
     ctx.fail("wrong-type", "blocks are those of `answer`, of `canvas`, or of an enclosing block", node.span)
+    return None

@@ -22,7 +22,8 @@ NOT_YET = {
 TYPED = {
     "LBRACE": "`{`", "RBRACE": "`}`", "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "COMMA": "`,`",
     "COLON": "`:`", "EQUAL": "`=`", "DOT": "`.`", "__ANON_0": "`..`", "_NL": "the end of the line", "NAME": "a name",
-    "NUMBER": "a number", "PLUS": "`+`", "MINUS": "`-`", "TIMES": "`*`", "COMPARE": "`<`", "$END": "the end of the file",
+    "NUMBER": "a number", "PLUS": "`+`", "MINUS": "`-`", "TIMES": "`*`", "COMPARE": "`<`",
+    "$END": "the end of the file",
 }  # fmt: skip
 
 OPERAND = {"NAME", "NUMBER", "TRUE", "FALSE", "LPAR", "LSQB", "MINUS", "NOT"}
@@ -38,7 +39,10 @@ def syntax_mistake(source: Source, problem: UnexpectedInput, before: int) -> Dia
         where = Span(at, at + 1, source)
         sign = source.text[at : at + 1]
         return Diagnostic(
-            "unknown-character", f"`{sign}` has no meaning here", Label(where), help="see docs/language.md for the signs"
+            "unknown-character",
+            f"`{sign}` has no meaning here",
+            Label(where),
+            help="see docs/language.md for the signs",
         )
     assert isinstance(problem, UnexpectedToken)
     return _unexpected(source, problem, at, before)
@@ -59,7 +63,10 @@ def _unexpected(source: Source, problem: UnexpectedToken, at: int, before: int) 
     if set(problem.accepts) & {"_NL", "RBRACE"} and not set(problem.accepts) & OPERAND:
         wanted = "the end of the statement"
     return Diagnostic(
-        "unexpected-token", f"`{token}` cannot stand here", Label(span, f"expected {wanted}"), help=_help(str(token), problem)
+        "unexpected-token",
+        f"`{token}` cannot stand here",
+        Label(span, f"expected {wanted}"),
+        help=_help(str(token), problem),
     )
 
 

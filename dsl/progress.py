@@ -164,16 +164,17 @@ def _counts(body: tuple[Stmt, ...], condition: Expr) -> bool:
 
 def _stays(bound: Expr, changed: dict[str, tuple[Expr, ...]]) -> bool:
     return all(
-        isinstance(n, (Literal, Op)) or isinstance(n, Expr) and type(n).__name__ == "RunInput"
-        or isinstance(n, Name) and n.name not in changed
+        isinstance(n, (Literal, Op))
+        or (isinstance(n, Expr) and type(n).__name__ == "RunInput")
+        or (isinstance(n, Name) and n.name not in changed)
         for n in walk(bound)
-    )  # fmt: skip
+    )
 
 
 def _step(value: Expr, name: Name, up: bool) -> bool:
     match value:
         case Op(op="add", args=(a, b)) if up:
-            return a == name and least(World(), b) >= 1 or b == name and least(World(), a) >= 1
+            return (a == name and least(World(), b) >= 1) or (b == name and least(World(), a) >= 1)
         case Op(op="sub", args=(a, b)) if not up:
             return a == name and least(World(), b) >= 1
         case Op(op="floordiv", args=(a, b)) if not up:
@@ -190,11 +191,18 @@ def diagnostics(world: World, body: tuple[Stmt, ...]) -> Iterator[Diagnostic]:
         loop = loops[id(ending.span)]
         culprit = next((t for t in walk(loop.body) if isinstance(t, Take) and _lax(world, t)), None)
         also = (Label(culprit.span, "this may select nothing"),) if culprit is not None else ()
-        help = "add `atleast: 1`" if also else (
-            "commit from `masked` with `atleast: 1` while any are left, or count turns: `for t in 1 to n`"
+        help = (
+            "add `atleast: 1`"
+            if also
+            else ("commit from `masked` with `atleast: 1` while any are left, or count turns: `for t in 1 to n`")
         )
-        yield Diagnostic("no-progress", "this loop may run for ever", Label(_head(ending.span),
-                         "a turn need not commit anything"), also, help)  # fmt: skip
+        yield Diagnostic(
+            "no-progress",
+            "this loop may run for ever",
+            Label(_head(ending.span), "a turn need not commit anything"),
+            also,
+            help,
+        )
 
 
 def _lax(world: World, take: Take) -> bool:

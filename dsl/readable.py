@@ -1,4 +1,4 @@
-"""A score is read only where its distribution is known: at positions that were fed, or, on a shifted model, behind them."""
+"""A score is read only where it is known: at positions that were fed, or, on a shifted model, behind them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,12 @@ def wanted(node: Stmt) -> Iterator[Demand]:
                 yield from demands(part)
         case Assign(value=value) | Repeat(until=value):
             yield from demands(value)
-        case While(condition=condition) | If(condition=condition) | Break(condition=condition) | Stop(condition=condition):
+        case (
+            While(condition=condition)
+            | If(condition=condition)
+            | Break(condition=condition)
+            | Stop(condition=condition)
+        ):
             yield from demands(condition)
         case For(start=start, stop=stop):
             yield from demands(start)
@@ -150,8 +155,12 @@ def appended(body: tuple[Stmt, ...], moved: frozenset[str] = frozenset()) -> tup
 
 
 def _moved(node: Write, name: str) -> Diagnostic:
-    return Diagnostic("unfed-position", f"`{name}` does not know what follows the token just appended", Label(node.span),
-                      help="call the model again before the next `append`")  # fmt: skip
+    return Diagnostic(
+        "unfed-position",
+        f"`{name}` does not know what follows the token just appended",
+        Label(node.span),
+        help="call the model again before the next `append`",
+    )
 
 
 def readable(world: World, feed: Expr, region: Expr, shift: bool) -> bool:
@@ -169,23 +178,30 @@ def readable(world: World, feed: Expr, region: Expr, shift: bool) -> bool:
                     return True
     fed_parts = feed.args if isinstance(feed, Op) and feed.op == "or" else (feed,)
     return any(
-        isinstance(part, Near) and part.kind == "before" and part.region in fed_parts and within(world, region, part.region)
+        isinstance(part, Near)
+        and part.kind == "before"
+        and part.region in fed_parts
+        and within(world, region, part.region)
         for part in fed_parts
     )
 
 
 def _unfed(demand: Demand, call: Call) -> Diagnostic:
     return Diagnostic(
-        "unfed-position", f"`{demand.score.dist}` is read at positions that it may not know",
-        Label(demand.score.span, "read here"), (Label(call.feed.span, "only these were fed"),),
+        "unfed-position",
+        f"`{demand.score.dist}` is read at positions that it may not know",
+        Label(demand.score.span, "read here"),
+        (Label(call.feed.span, "only these were fed"),),
         "read it inside what was fed: `... in b` after `p = lm(b)`",
-    )  # fmt: skip
+    )
 
 
 def _shifted(demand: Demand, call: Call) -> Diagnostic:
     return Diagnostic(
-        "unreadable-position", "this model predicts each position from the one before, which may not be fed here",
-        Label(demand.score.span, "read here"), (Label(call.feed.span, "only these are fed"),),
-        "feed `before(b) or b` (which rewrites the K/V of that position), or commit `unreadable(b)` from an earlier call "
-        "and select from `... and not unreadable(b)`",
-    )  # fmt: skip
+        "unreadable-position",
+        "this model predicts each position from the one before, which may not be fed here",
+        Label(demand.score.span, "read here"),
+        (Label(call.feed.span, "only these are fed"),),
+        "feed `before(b) or b` (which rewrites the K/V of that position), or commit `unreadable(b)` from an earlier "
+        "call and select from `... and not unreadable(b)`",
+    )

@@ -86,7 +86,7 @@ def inside_of(body: tuple[Stmt, ...]) -> Iterator[tuple[Stmt, ...]]:
 
 def within(world: World, a: Expr, b: Expr, seen: frozenset[str] = frozenset()) -> bool:
     """Whether every position of `a` certainly lies in `b`."""
-    if a == b or b == EVERYTHING or isinstance(a, Literal) and not a.value:
+    if a == b or b == EVERYTHING or (isinstance(a, Literal) and not a.value):
         return True
     return _from_above(world, a, b, seen) or _from_below(world, a, b, seen)
 
@@ -171,7 +171,7 @@ def conjuncts(world: World, region: Expr) -> Iterator[Expr]:
 
 def steady(region: Expr) -> bool:
     """Whether a region is the same whenever it is evaluated in a turn: it does not look at the canvas or a model."""
-    return not any(isinstance(n, Score) or isinstance(n, Area) and n.name in ("masked", "last") for n in walk(region))
+    return not any(isinstance(n, Score) or (isinstance(n, Area) and n.name in ("masked", "last")) for n in walk(region))
 
 
 # ---------------------------------------------------------------- numbers

@@ -118,10 +118,12 @@ class Scope:
 class Context:
     """One elaboration: its mistakes, the unique names given out, and the trace of distributions used and assigned.
 
-    `apply` elaborates `name(arguments)`: values and functions call each other through it, not by import.
+    `apply` elaborates `name(arguments)` and `score` elaborates `p.name`: the modules that know functions and scores
+    build on the one that knows expressions, and it calls them through here.
     """
 
     apply: Fn[[Context, Scope, syntax.Apply], Expr]
+    score: Fn[[Context, Scope, syntax.Attribute | syntax.Method], Expr]
     diagnostics: list[Diagnostic] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     calls: int = 0
@@ -173,9 +175,13 @@ def lookup(ctx: Context, scope: Scope, name: str, span: Span) -> Binding:
         inner: Scope | None = scope
         while inner is not None:
             if name in inner.stale:
-                ctx.fail("stale-distribution", f"which `{name}` is meant is not certain here", span,
-                         help=f"give the call inside the block a name of its own, or use `{name}` there",
-                         also=(Label(inner.stale[name], f"`{name}` is assigned again here"),))  # fmt: skip
+                ctx.fail(
+                    "stale-distribution",
+                    f"which `{name}` is meant is not certain here",
+                    span,
+                    help=f"give the call inside the block a name of its own, or use `{name}` there",
+                    also=(Label(inner.stale[name], f"`{name}` is assigned again here"),),
+                )
             inner = None if inner is holder else inner.parent
         ctx.uses.append((scope.function, name, binding, span))
     return binding
@@ -185,13 +191,21 @@ def _unknown(ctx: Context, scope: Scope, name: str, span: Span) -> NoReturn:
     here: Scope | None = scope
     while here is not None:
         if name in here.gone:
-            ctx.fail("unknown-name", f"`{name}` is not known here", span,
-                     help=f"assign `{name}` before the block too, or declare it with `state`",
-                     also=(Label(here.gone[name], "it is known only inside its block"),))  # fmt: skip
+            ctx.fail(
+                "unknown-name",
+                f"`{name}` is not known here",
+                span,
+                help=f"assign `{name}` before the block too, or declare it with `state`",
+                also=(Label(here.gone[name], "it is known only inside its block"),),
+            )
         here = here.parent
     if scope.caller is not None and scope.caller.find(name) is not None:
-        ctx.fail("unknown-name", f"`{name}` is not known here", span,
-                 help=f"pass `{name}` as an argument, or declare it with `state`")  # fmt: skip
+        ctx.fail(
+            "unknown-name",
+            f"`{name}` is not known here",
+            span,
+            help=f"pass `{name}` as an argument, or declare it with `state`",
+        )
     ctx.fail("unknown-name", f"`{name}` is not known", span, help=suggest(name, scope.visible() | WORDS))
 
 
@@ -211,4 +225,3 @@ def close(ctx: Context, inner: Scope) -> None:
     for name, span in inner.stale.items():
         if name not in inner.names:
             outer.stale[name] = span
-

@@ -38,17 +38,30 @@ def apply(ctx: Context, scope: Scope, node: syntax.Apply) -> Expr:
     found = scope.find(name)
     if found is None:
         known = FUNCTIONS.keys() | {n for n in scope.visible() if isinstance((scope.find(n) or (0, 0))[1], Callable)}
-        ctx.fail("unknown-function", f"there is no function `{name}`", node.function.span, help=suggest(name, known, "functions"))
+        ctx.fail(
+            "unknown-function",
+            f"there is no function `{name}`",
+            node.function.span,
+            help=suggest(name, known, "functions"),
+        )
     binding = lookup(ctx, scope, name, node.function.span)
     if isinstance(binding, ModelName):
-        ctx.fail("misplaced-call", "a model call is a statement of its own", node.span,
-                 help=f"write `p = {name}(region)` on a line before, then use `p`")  # fmt: skip
+        ctx.fail(
+            "misplaced-call",
+            "a model call is a statement of its own",
+            node.span,
+            help=f"write `p = {name}(region)` on a line before, then use `p`",
+        )
     if not isinstance(binding, Callable):
         what = "a distribution" if isinstance(binding, Distribution) else "a value"
         ctx.fail("wrong-type", f"`{name}` is {what}, not a function", node.function.span)
     if binding.function.kind == "action":
-        ctx.fail("misplaced-action", f"`{name}` is an action: a statement, not a value", node.span,
-                 help="put it on a line of its own, or make it a `rule`")  # fmt: skip
+        ctx.fail(
+            "misplaced-action",
+            f"`{name}` is an action: a statement, not a value",
+            node.span,
+            help="put it on a line of its own, or make it a `rule`",
+        )
     return rule(ctx, scope, binding, node)
 
 
@@ -58,15 +71,27 @@ def bind(ctx: Context, node: syntax.Apply, names: tuple[str, ...], only_named: t
     called = node.function.name
     for i, argument in enumerate(node.arguments):
         if argument.name is None and i >= len(names):
-            ctx.fail("unknown-argument", f"`{called}` takes {len(names)} arguments without a name", argument.span,
-                     help=f"name it: {', '.join(f'`{n}:`' for n in only_named)}" if only_named else None)  # fmt: skip
+            ctx.fail(
+                "unknown-argument",
+                f"`{called}` takes {len(names)} arguments without a name",
+                argument.span,
+                help=f"name it: {', '.join(f'`{n}:`' for n in only_named)}" if only_named else None,
+            )
         name = names[i] if argument.name is None else argument.name.name
         if name not in names + only_named:
-            ctx.fail("unknown-argument", f"`{called}` has no argument `{name}`", argument.span,
-                     help=suggest(name, names + only_named, "arguments"))  # fmt: skip
+            ctx.fail(
+                "unknown-argument",
+                f"`{called}` has no argument `{name}`",
+                argument.span,
+                help=suggest(name, names + only_named, "arguments"),
+            )
         if name in out:
-            ctx.fail("repeated-argument", f"`{name}` is given twice", argument.span,
-                     also=(Label(out[name].span, "first here"),))  # fmt: skip
+            ctx.fail(
+                "repeated-argument",
+                f"`{name}` is given twice",
+                argument.span,
+                also=(Label(out[name].span, "first here"),),
+            )
         if argument.order and name != "by":
             ctx.fail("unknown-argument", f"`{argument.order}` stands only behind `by:`", argument.span)
         out[name] = argument
@@ -77,7 +102,9 @@ def need(ctx: Context, node: syntax.Apply, arguments: Arguments, name: str) -> s
     """An argument that must be there."""
     if name not in arguments:
         called = node.function.name
-        ctx.fail("missing-argument", f"`{called}` needs its {name}", node.span, help=f"`{USAGE.get(called, called + '(x)')}`")
+        ctx.fail(
+            "missing-argument", f"`{called}` needs its {name}", node.span, help=f"`{USAGE.get(called, called + '(x)')}`"
+        )
     return arguments[name].value
 
 
@@ -119,8 +146,13 @@ def _key(ctx: Context, scope: Scope, by: syntax.Argument | None, order: str) -> 
         return None, False
     key = number(ctx, expression(ctx, scope, by.value), "the key")
     if not key.type.each:
-        ctx.fail("wrong-type", "the key must be a number per position", key.span, f"this is {key.type}",
-                 "sort by a score: `p.max`, `p.entropy`, or by `position`")  # fmt: skip
+        ctx.fail(
+            "wrong-type",
+            "the key must be a number per position",
+            key.span,
+            f"this is {key.type}",
+            "sort by a score: `p.max`, `p.entropy`, or by `position`",
+        )
     return to_float(key), descending
 
 
@@ -140,6 +172,7 @@ def _per(ctx: Context, scope: Scope, argument: syntax.Argument | None) -> tuple[
         case syntax.Apply(span, syntax.Ident(_, "blocks"), (syntax.Argument(_, None, size),)):
             return "blocks", Literal(INT, span, constant(ctx, scope, size, "the block size", 1))
     ctx.fail("wrong-type", "`per:` is `runs` or `blocks(n)`", argument.value.span)
+    return None
 
 
 # ---------------------------------------------------------------- regions
@@ -194,6 +227,7 @@ def _over(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
         inner = to_float(number(ctx, expression(ctx, _plain(scope), first), "the value"))
         return Running(Type("float", True), node.span, kind, inner)  # type: ignore[arg-type]
     ctx.fail("missing-region", f"`{kind}` must be told over which positions", node.span, help=f"`{kind}(x in region)`")
+    return None
 
 
 def _larger(ctx: Context, scope: Scope, node: syntax.Apply, first: syntax.Expr, second: syntax.Expr) -> Expr:
@@ -233,14 +267,15 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
     "unreadable": (("region",), (), _unreadable),
     "token": (("id",), (), _token),
     "blocks": (("over", "size"), ("short",), _blocks),
-    **{kind: (("region",), (), _near) for kind in ("before", "after", "from", "upto", "first")},
-    **{kind: (("region",), (), _set) for kind in ("any", "count")},
-    **{kind: (("value", "other"), (), _over) for kind in ("all", "sum", "mean", "max", "min")},
-    **{kind: (("value",), (), _math) for kind in ("floor", "ceil", "log", "exp", "sqrt", "cos", "abs")},
+    **dict.fromkeys(("before", "after", "from", "upto", "first"), (("region",), (), _near)),
+    **dict.fromkeys(("any", "count"), (("region",), (), _set)),
+    **dict.fromkeys(("all", "sum", "mean", "max", "min"), (("value", "other"), (), _over)),
+    **dict.fromkeys(("floor", "ceil", "log", "exp", "sqrt", "cos", "abs"), (("value",), (), _math)),
 }
 USAGE = {
     "take": "take(R, by: p.max desc, while: p.max >= 0.9, atleast: 1)", "top": "top(R, n, by: p.max)",
-    "dilate": "dilate(R, radius)", "whole": "whole(R, size)", "token": "token(id)", "any": "any(R)", "count": "count(R)",
+    "dilate": "dilate(R, radius)", "whole": "whole(R, size)", "token": "token(id)", "any": "any(R)",
+    "count": "count(R)",
     "sum": "sum(x in R)", "mean": "mean(x in R)", "all": "all(x in R)", "max": "max(x in R)", "min": "min(x in R)",
     "blocks": "blocks(answer, size)",
 }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dcompile.model import Facts
 from dcompile.source import Span
 from dcompile.strategy import Area, Dilate, Expr, ForBlocks, Literal, Name, Near, Op, Strategy, Take, Whole, walk
@@ -49,7 +51,9 @@ def width(strategy: Strategy, feed: Expr, capacity: int | None) -> str:
     return f"{count} position{'s' * (count > 1)}"
 
 
-def memory(strategy: Strategy, facts: Facts | None, capacity: int, batch: int, kv_bytes: int) -> tuple[tuple[str, int], ...]:
+def memory(
+    strategy: Strategy, facts: Facts | None, capacity: int, batch: int, kv_bytes: int
+) -> tuple[tuple[str, int], ...]:
     """Bytes of the K/V cache, the canvas and each state, for all rows together."""
     out: list[tuple[str, int]] = []
     slots = capacity + strategy.canvas.multiple - 1
@@ -64,12 +68,10 @@ def memory(strategy: Strategy, facts: Facts | None, capacity: int, batch: int, k
 
 def pretty(size: int) -> str:
     """`1.5 MiB`."""
-    value, unit = float(size), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value /= 1024
-    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+    if size < 1024:
+        return f"{size} B"
+    step = min(4, int(math.log(size, 1024)))
+    return f"{size / 1024**step:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[step - 1]}"
 
 
 def first_words(span: Span) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dcompile.diagnostic import Label, suggest
+from dcompile.diagnostic import suggest
 from dcompile.dsl import inline, loops, syntax
+from dcompile.dsl.calls import call
 from dcompile.dsl.scope import (
     WORDS,
     Broken,
     Callable,
     Context,
-    Distribution,
     Failed,
     ModelName,
     Scope,
@@ -21,13 +21,11 @@ from dcompile.dsl.scope import (
 from dcompile.dsl.values import convert, expression, region, value
 from dcompile.strategy import (
     BOOL,
-    FLOAT,
     REGION,
     TOKENS,
     Area,
     Assign,
     Break,
-    Call,
     Ended,
     Expr,
     Field,
@@ -112,7 +110,9 @@ def assign(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
         if found is not None and isinstance(found[1], ModelName):
             return call(ctx, scope, node.name, node.value, node.options)
     if node.options:
-        ctx.fail("misplaced-option", f"`{node.options[0].name.name}` stands only behind a model call", node.options[0].span)
+        ctx.fail(
+            "misplaced-option", f"`{node.options[0].name.name}` stands only behind a model call", node.options[0].span
+        )
     expr = expression(ctx, scope, node.value)
     found = scope.find(node.name.name)
     if found is None or isinstance(found[1], Broken):
@@ -121,8 +121,12 @@ def assign(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
         return Assign(node.span, unique, expr)
     target = found[1]
     if not isinstance(target, Variable):
-        ctx.fail("not-assignable", f"`{node.name.name}` names the result of a model call already", node.name.span,
-                 help="use another name for the value")  # fmt: skip
+        ctx.fail(
+            "not-assignable",
+            f"`{node.name.name}` names the result of a model call already",
+            node.name.span,
+            help="use another name for the value",
+        )
     converted = convert(ctx, expr, target.type, f"`{node.name.name}`")
     return Assign(node.span, target.name, spread(converted) if target.type.each else converted)
 
@@ -145,58 +149,6 @@ def _assignable(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
         ctx.fail("not-assignable", f"`{name.name}` is taken by a declaration", name.span)
 
 
-def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.Apply,
-         options: tuple[syntax.Option, ...]) -> Stmt:  # fmt: skip
-    """A model call, with what it keeps and how it reads."""
-    binding = lookup(ctx, scope, node.function.name, node.function.span)
-    if not isinstance(binding, ModelName):
-        ctx.fail("wrong-type", f"`{node.function.name}` is not a model", node.function.span)
-    if len(node.arguments) != 1 or node.arguments[0].name is not None:
-        wrong = next((a for a in node.arguments if a.name is not None), None)
-        ctx.fail("unknown-argument" if wrong else "missing-argument", "a model call takes one region: what is fed",
-                 wrong.span if wrong else node.span, help=f"`{node.function.name}(everything)`")  # fmt: skip
-    feed = region(ctx, scope, node.arguments[0].value, "what is fed")
-    given = _options(ctx, scope, options)
-    site, ctx.calls = ctx.calls, ctx.calls + 1
-    unique = None
-    if name is not None:
-        found = scope.find(name.name)
-        if found is not None and isinstance(found[1], Variable):
-            ctx.fail("not-assignable", f"`{name.name}` holds a value, so it cannot name the result of a call", name.span,
-                     also=(Label(found[1].span, "assigned here"),))  # fmt: skip
-        unique = ctx.unique(name.name)
-        ctx.serial += 1
-        scope.names[name.name] = Distribution(unique, binding.use.name, feed, ctx.serial, name.span)
-        scope.stale.pop(name.name, None)
-        ctx.assigned.append((scope.function, name.name))
-    span = name.span.to(node.span) if name else node.span
-    if options:
-        span = span.to(options[-1].span)
-    return Call(span, unique, binding.use.name, feed, given["keep"], given["guidance"], given["temperature"], site)
-
-
-def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> dict[str, Expr | None]:
-    out: dict[str, Expr | None] = {"keep": None, "guidance": None, "temperature": None}
-    seen: set[str] = set()
-    for option in options:
-        name = option.name.name
-        if name not in out:
-            ctx.fail("unknown-argument", f"a model call has no `{name}`", option.name.span, help=suggest(name, out, "options"))
-        if name in seen:
-            ctx.fail("repeated-argument", f"`{name}` is given twice", option.span)
-        seen.add(name)
-        if option.value is None:
-            out[name] = Literal(BOOL, option.span, False)
-        elif name == "keep":
-            out[name] = region(ctx, scope, option.value, "what is kept")
-        else:
-            out[name] = value(ctx, scope, option.value, FLOAT, f"the {name}")
-    guidance = out["guidance"]
-    if isinstance(guidance, Literal) and guidance.value == 0:
-        out["guidance"] = None
-    return out
-
-
 # ---------------------------------------------------------------- actions
 
 
@@ -217,11 +169,20 @@ def invoke(ctx: Context, scope: Scope, node: syntax.Invoke) -> list[Stmt]:
     found = scope.find(name.name)
     actions = {n for n in scope.visible() if _is_action(scope, n)}
     if found is None:
-        ctx.fail("unknown-function", f"there is no action `{name.name}`", name.span, help=suggest(name.name, actions, "actions"))
+        ctx.fail(
+            "unknown-function",
+            f"there is no action `{name.name}`",
+            name.span,
+            help=suggest(name.name, actions, "actions"),
+        )
     binding = lookup(ctx, scope, name.name, name.span)
     if isinstance(binding, ModelName):
-        ctx.fail("unused-call", "the result of this model call has no name", node.span,
-                 help=f"`p = {name.name}(...)`, or `refresh {name.name}(...)` to feed only")  # fmt: skip
+        ctx.fail(
+            "unused-call",
+            "the result of this model call has no name",
+            node.span,
+            help=f"`p = {name.name}(...)`, or `refresh {name.name}(...)` to feed only",
+        )
     if not isinstance(binding, Callable) or binding.function.kind != "action":
         ctx.fail("unused-value", f"`{name.name}` is not an action: its value is not used", node.span)
     inner, exprs = inline.arguments(ctx, scope, binding, node.call)

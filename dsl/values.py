@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import cast
 
-from dcompile.diagnostic import Label, suggest
+from dcompile.diagnostic import Label
 from dcompile.dsl import syntax
 from dcompile.dsl.fold import fold
-from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import (
     REGION_WORDS,
     Callable,
     Context,
     Distribution,
-    Failed,
     ModelName,
     Scope,
     TokenList,
@@ -38,7 +36,6 @@ from dcompile.strategy import (
     Op,
     RunInput,
     Running,
-    Score,
     Type,
 )
 
@@ -47,8 +44,6 @@ OPERATORS = {
     "<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne", "and": "and", "or": "or",
 }  # fmt: skip
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
-SCORES = ("max", "token", "sample", "entropy", "margin", "gap")
-LATER = {"top": "`top(k)` of a distribution", "logits": "`logits`", "q": "draft probabilities"}
 
 
 def op(name: str, base: Base, args: tuple[Expr, ...], span: Span) -> Expr:
@@ -117,14 +112,18 @@ def expression(ctx: Context, scope: Scope, node: syntax.Expr) -> Expr:
         case syntax.In(span, inside, around):
             left, right = expression(ctx, scope, inside), region(ctx, scope, around, "what stands behind `in`")
             if left.type != REGION:
-                ctx.fail("misplaced-in", f"`in` with {left.type} stands only in a reduction", span,
-                         help="`sum(x in R)`, `mean(x in R)`, `all(x in R)`; between two regions it is their overlap")  # fmt: skip
+                ctx.fail(
+                    "misplaced-in",
+                    f"`in` with {left.type} stands only in a reduction",
+                    span,
+                    help="`sum(x in R)`, `mean(x in R)`, `all(x in R)`; between two regions it is their overlap",
+                )
             return op("and", "bool", (left, right), span)
         case syntax.Where(span, around, predicate):
             left = region(ctx, scope, around, "what stands before `where`")
             return op("and", "bool", (left, value(ctx, scope, predicate, REGION, "the predicate")), span)
         case syntax.Attribute() | syntax.Method():
-            return score(ctx, scope, node)
+            return ctx.score(ctx, scope, node)
         case syntax.Apply():
             return ctx.apply(ctx, scope, node)
         case syntax.Listing(span, _):
@@ -153,14 +152,23 @@ def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
         case Variable(unique, type):
             return Name(type, span, unique)
         case Distribution():
-            ctx.fail("wrong-type", f"`{name}` is a distribution, not a value", span,
-                     help=f"say what of it: `{name}.token`, `{name}.max`, `{name}.entropy`, ...")  # fmt: skip
+            ctx.fail(
+                "wrong-type",
+                f"`{name}` is a distribution, not a value",
+                span,
+                help=f"say what of it: `{name}.token`, `{name}.max`, `{name}.entropy`, ...",
+            )
         case TokenList():
             ctx.fail("wrong-type", f"`{name}` is a list of tokens", span, help="it stands in `p.without(...)`")
         case ModelName():
             ctx.fail("wrong-type", f"`{name}` is a model", span, help=f"call it: `p = {name}(region)`")
         case Callable(function):
-            ctx.fail("wrong-type", f"`{name}` is {article(function.kind)}", span, help=f"use it with arguments: `{name}(...)`")
+            ctx.fail(
+                "wrong-type",
+                f"`{name}` is {article(function.kind)}",
+                span,
+                help=f"use it with arguments: `{name}(...)`",
+            )
     raise AssertionError(binding)
 
 
@@ -236,46 +244,16 @@ def choice(ctx: Context, scope: Scope, node: syntax.Choice) -> Expr:
     if {then.type.base, other.type.base} == {"int", "float"}:
         then, other = to_float(then), to_float(other)
     if then.type.base != other.type.base:
-        ctx.fail("wrong-type", "both values of `if ... else` must be of one type", other.span, f"this is {other.type}",
-                 also=(Label(then.span, f"this is {then.type}"),))  # fmt: skip
+        ctx.fail(
+            "wrong-type",
+            "both values of `if ... else` must be of one type",
+            other.span,
+            f"this is {other.type}",
+            also=(Label(then.span, f"this is {then.type}"),),
+        )
     if isinstance(condition, Literal):
         return then if condition.value else other
     return op("select", then.type.base, (condition, then, other), node.span)
-
-
-# ---------------------------------------------------------------- scores
-
-
-def view(ctx: Context, scope: Scope, node: syntax.Expr) -> tuple[Distribution, bool, tuple[int, ...]]:
-    """The distribution that a score is read from: whether warped, and the tokens taken out."""
-    match node:
-        case syntax.Word(span, name):
-            binding = lookup(ctx, scope, name, span) if builtin(scope, span, name) is None else None
-            if isinstance(binding, Distribution):
-                return binding, False, ()
-            ctx.fail("wrong-type", f"`{name}` is not a distribution", span, help="scores are read from `p` of `p = lm(region)`")
-        case syntax.Attribute(_, inner, syntax.Ident(_, "warped")):
-            dist, _, without = view(ctx, scope, inner)
-            return dist, True, without
-        case syntax.Method(_, inner, syntax.Ident(_, "without"), arguments):
-            dist, warped, without = view(ctx, scope, inner)
-            return dist, warped, without + tokens_of(ctx, scope, arguments, node.span)
-    ctx.fail("wrong-type", "scores are read from the result of a model call", node.span, help="`p = lm(region)`, then `p.max`")
-
-
-def tokens_of(ctx: Context, scope: Scope, arguments: tuple[syntax.Argument, ...], span: Span) -> tuple[int, ...]:
-    """Token ids that are known before the build: `without(hidden)`, `without([1, 2])`, `without(5)`."""
-    out: list[int] = []
-    for argument in arguments:
-        node = argument.value
-        if isinstance(node, syntax.Word) and builtin(scope, span, node.name) is None:
-            binding = lookup(ctx, scope, node.name, node.span)
-            if isinstance(binding, TokenList):
-                out += binding.ids
-                continue
-        for item in node.items if isinstance(node, syntax.Listing) else (node,):
-            out.append(constant(ctx, scope, item, "a token id"))
-    return tuple(dict.fromkeys(out))
 
 
 def constant(ctx: Context, scope: Scope, node: syntax.Expr, what: str, least: int = 0) -> int:
@@ -288,32 +266,3 @@ def constant(ctx: Context, scope: Scope, node: syntax.Expr, what: str, least: in
     if expr.value < least:
         ctx.fail("out-of-range", f"{what} must be at least {least}", expr.span, f"this is {expr.value}")
     return cast(int, expr.value)
-
-
-def score(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method) -> Expr:
-    """`p.max`, `p.warped.entropy`, `p.without(ids).prob(p.token)`."""
-    name = node.name.name
-    if name in LATER:
-        ctx.diagnostics.append(not_yet(LATER[name], node.name.span))
-        raise Failed
-    dist, warped, without = view(ctx, scope, node.value)
-    if name == "prob":
-        return _prob(ctx, scope, node, dist, warped, without)
-    if name not in SCORES:
-        ctx.fail("unknown-score", f"a distribution has no `{name}`", node.name.span,
-                 help=suggest(name, {*SCORES, "prob", "warped", "without"}, "scores"))  # fmt: skip
-    if isinstance(node, syntax.Method):
-        ctx.fail("unknown-argument", f"`{name}` takes no arguments", node.name.span, help=f"write `.{name}`")
-    if name in ("token", "sample") and (warped or without):
-        ctx.fail("unknown-score", f"`{name}` is one, whatever is taken out or warped", node.span, help=f"write `p.{name}`")
-    type = TOKENS if name in ("token", "sample") else Type("float", True)
-    return Score(type, node.span, dist.name, name, None, warped, without)  # type: ignore[arg-type]
-
-
-def _prob(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method, dist: Distribution, warped: bool,
-          without: tuple[int, ...]) -> Expr:  # fmt: skip
-    arguments = node.arguments if isinstance(node, syntax.Method) else ()
-    if len(arguments) != 1:
-        ctx.fail("missing-argument", "`prob` takes one argument: the token", node.span, help="`p.prob(p.token)`")
-    of = value(ctx, scope, arguments[0].value, TOKENS, "the token")
-    return Score(Type("float", True), node.span, dist.name, "prob", of, warped, without)

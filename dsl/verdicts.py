@@ -54,14 +54,20 @@ def cache(world: World, strategy: Strategy) -> Verdict:
     if attention == "block_causal":
         return _block_causal(world, strategy)
     first = partial[0]
-    return Verdict("approximate", "all positions attend to each other, and this call reads keys and values that were "
-                   "stored before the canvas changed", first.span)  # fmt: skip
+    return Verdict(
+        "approximate",
+        "all positions attend to each other, and this call reads keys and values that were "
+        "stored before the canvas changed",
+        first.span,
+    )
 
 
 def _causal(strategy: Strategy, partial: list[Call]) -> Verdict:
     for write in (n for n in walk(strategy.body) if isinstance(n, Write)):
         if write.action != "append":
-            return Verdict("approximate", f"`{write.action}` changes positions whose keys and values may be stored", write.span)
+            return Verdict(
+                "approximate", f"`{write.action}` changes positions whose keys and values may be stored", write.span
+            )
     for call in partial:
         if call.feed != LAST or call.keep is not None:
             return Verdict("approximate", "it is not certain that this call leaves every position stored", call.span)
@@ -75,19 +81,25 @@ def _calls(node: Stmt) -> bool:
 
 
 def _block_causal(world: World, strategy: Strategy) -> Verdict:
-    """Exact if the prompt's whole blocks are stored, and each block, fed as a whole, is stored again when it is done."""
+    """Exact if the prompt's whole blocks are stored, and each block, fed whole, is stored again when it is done."""
     size = strategy.models[0].block
     stored = False
     for node in strategy.body:
         if isinstance(node, Call):
             prompt_only = isinstance(node.feed, Whole) and node.feed.region == Area(node.feed.type, node.span, "prompt")
-            right = prompt_only and isinstance(node.feed, Whole) and node.feed.size == Literal(node.feed.size.type, node.span, size or 0)
+            right = (
+                prompt_only
+                and isinstance(node.feed, Whole)
+                and node.feed.size == Literal(node.feed.size.type, node.span, size or 0)
+            )
             stored = stored or (node.keep is None and (right or within(world, EVERYTHING, node.feed)))
         elif isinstance(node, ForBlocks):
             if not stored:
                 return Verdict("approximate", "the prompt's blocks before this loop were never stored", node.span)
             if node.over != "canvas" or node.size != size:
-                return Verdict("approximate", f"these blocks are not the model's blocks of {size} from position 0", node.span)
+                return Verdict(
+                    "approximate", f"these blocks are not the model's blocks of {size} from position 0", node.span
+                )
             wrong = _block_wrong(world, node)
             if wrong is not None:
                 return wrong
@@ -122,7 +134,9 @@ def lossless(world: World, strategy: Strategy, exact: Verdict) -> Verdict:
         return why
     if exact.word != "exact":
         return Verdict("lossy", "the cache is approximate: " + exact.reason, exact.span)
-    return Verdict("proved", "each token comes from a call of its own that sees all tokens before it, from an exact cache")
+    return Verdict(
+        "proved", "each token comes from a call of its own that sees all tokens before it, from an exact cache"
+    )
 
 
 def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
@@ -137,8 +151,11 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
             case Write(tokens=tokens) if not (isinstance(tokens, Score) and tokens.kind in ("token", "sample")):
                 yield Verdict("lossy", "what is written is not the model's own token", node.span)
             case Write(action="commit", region=region) if region is not None and not single(world, region):
-                yield Verdict("lossy", "several positions are committed from one call, as if they did not depend on each "
-                              "other", node.span)  # fmt: skip
+                yield Verdict(
+                    "lossy",
+                    "several positions are committed from one call, as if they did not depend on each other",
+                    node.span,
+                )
     yield from _reused(strategy.body, {})
 
 
