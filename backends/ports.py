@@ -63,7 +63,7 @@ def read(folder: Path) -> dict[str, Signature]:
 
 
 def arrange(signature: Signature, inputs: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.generic]]:
-    """The inputs in the order of the graph, contiguous; compiled code does not check dtypes and shapes, so this does."""
+    """The inputs in the order of the graph, contiguous; dtypes and shapes are checked, since compiled code does not."""
     arrays = []
     for place in signature.inputs:
         array = np.asarray(inputs[place.name])

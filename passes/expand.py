@@ -1,6 +1,6 @@
 """Replace operations by what they mean in ATen, in a graph and in every graph inside it.
 
-    order(key)  ->  sort(key, stable=True, dim=-1, descending=True)[1]
+order(key)  ->  sort(key, stable=True, dim=-1, descending=True)[1]
 """
 
 from __future__ import annotations

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, fx
 from torch._inductor import aot_compile
 from torch._inductor.cpp_builder import get_cpp_compiler
-from torch._inductor.package import package_aoti
+from torch._inductor.package.package import package_aoti
+from torch._subclasses import FakeTensorMode
 from torch.export.pt2_archive._package_weights import Weights
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
 from dcompile.backends.inductor.legalize import legalize
 from dcompile.backends.inductor.move import move
 from dcompile.diagnostic import Diagnostic
-from dcompile.program import Graph, Program
+from dcompile.program import Graph, Program, modules
 
 WEIGHTS = "weights.safetensors"
 
@@ -97,15 +100,29 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
         held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
         if device != "cpu":
             move(module, device)
-        examples = [torch.zeros(p.shape, dtype=getattr(torch, p.dtype), device=device) for p in graph.inputs]
-        produced = aot_compile(
-            module, tuple(examples), options={**OPTIONS, "aot_inductor.output_path": str(Path(scratch) / "aoti")}
-        )
+        examples = _fresh_fakes(module, graph, device)
+        options = {**OPTIONS, "aot_inductor.output_path": str(Path(scratch) / "aoti")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its tree specs
+            produced = aot_compile(module, examples, options=options)
+        assert isinstance(produced, list)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = Path(scratch) / path.name
         package_aoti(str(packed), [f for f in produced if isinstance(f, str) and not f.endswith(".cpp")])
         shutil.move(packed, path)
     return {name: held.get(name, tensor).detach().cpu() for name, tensor in made.items()}
+
+
+def _fresh_fakes(module: fx.GraphModule, graph: Graph, device: str) -> tuple[Tensor, ...]:
+    """Forget what nodes know of their values, and give the inputs new fakes: Inductor asks for a ShapeEnv in loops."""
+    for inner in modules(module):
+        for node in inner.graph.nodes:
+            node.meta = {}
+    with FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True, static_shapes=True):
+        fakes = [torch.empty(p.shape, dtype=getattr(torch, p.dtype), device=device) for p in graph.inputs]
+    for node, fake in zip(module.graph.find_nodes(op="placeholder"), fakes, strict=True):
+        node.meta["val"] = fake
+    return tuple(fakes)
 
 
 def _store(graph: str, constants: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, str]:

@@ -1,28 +1,36 @@
-"""Make a graph acceptable to torch.export and AOTInductor without changing what it computes.
+"""Make a graph acceptable to AOTInductor without changing what it computes.
 
 - `lift_weights`: tracing a loop body may not meet a real tensor, so weights enter bodies as captured operands.
 - `unalias`: loops and branches may not see one tensor twice, nor hand an operand back as a result.
+- `scalar_conditions`: a condition is one bool of shape [], not a tuple nor a vector of one.
 - `reshape_views`: strides in the fakes of a rewritten graph may be stale; `reshape` does not depend on them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, fx
 
+from dcompile.backends.weights import attribute
 from dcompile.passes.expand import ATEN, expand
 from dcompile.program import COND, WHILE, submodules
 
 aten = torch.ops.aten
-MAY_ALIAS = {aten.reshape.default, aten.contiguous.default, aten.flatten.using_ints, aten.expand_as.default}
+MAY_ALIAS = frozenset(
+    {aten.reshape.default, aten.contiguous.default, aten.flatten.using_ints, aten.expand_as.default, aten.to.dtype}
+)
 
 
 def legalize(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy of `module` in the form that export takes; weights are shared with the original."""
+    """A copy of `module` in the form that AOTInductor takes; weights are shared with the original."""
     copied = expand(module, ATEN)
     reshape_views(copied)
     lift_weights(copied)
     unalias(copied)
+    scalar_conditions(copied)
     return copied
 
 
@@ -38,44 +46,43 @@ def reshape_views(module: fx.GraphModule) -> None:
 
 def lift_weights(module: fx.GraphModule) -> None:
     """Turn each tensor attribute read inside a loop or branch into an operand of it, in place, innermost first."""
-    for node in list(module.graph.nodes):
-        if node.op != "call_function" or node.target not in (WHILE, COND):
-            continue
-        inners = [inner for owner, _, inner in submodules(module) if owner is node]
+    for node, inners in _controls(module):
         for inner in inners:
             lift_weights(inner)
-        weights: dict[int, tuple[str, Tensor, fx.Node]] = {}
+        reads: dict[int, fx.Node] = {}
         for inner in inners:
             for read in _weight_reads(inner):
-                tensor = _attribute(inner, str(read.target))
-                weights.setdefault(id(tensor), (str(read.target), tensor, read))
-        for inner in inners:
-            _take_as_operands(inner, list(weights))
-        _pass_operands(module, node, list(weights.values()))
-    module.graph.lint()
-    module.recompile()
+                reads.setdefault(id(attribute(inner, str(read.target))), read)
+        operands = []
+        with module.graph.inserting_before(node):
+            for read in reads.values():
+                tensor = attribute(read.graph.owning_module, str(read.target))  # type: ignore[arg-type]
+                operand = module.graph.get_attr(_place(module, str(read.target), tensor))
+                operand.meta.update(read.meta)
+                operands.append(operand)
+        for place in _places(node):
+            inner = getattr(module, place)
+            _take_as_operands(inner, list(reads))
+            setattr(module, place, fx.GraphModule(inner, inner.graph))  # drops the attributes that nothing reads now
+        groups = _operands(node)
+        _set_operands(node, [*groups[:-1], [*groups[-1], *operands]])
+    _finish(module)
 
 
 def _weight_reads(module: fx.GraphModule) -> list[fx.Node]:
     reads = module.graph.find_nodes(op="get_attr")
-    return [n for n in reads if isinstance(_attribute(module, str(n.target)), Tensor)]
-
-
-def _attribute(module: torch.nn.Module, name: str) -> object:
-    value: object = module
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
+    return [n for n in reads if isinstance(attribute(module, str(n.target)), Tensor)]
 
 
 def _take_as_operands(inner: fx.GraphModule, order: list[int]) -> None:
     """Append one placeholder for each tensor of `order` (by identity) and read it instead of the attribute."""
     reads: dict[int, list[fx.Node]] = {key: [] for key in order}
     for read in _weight_reads(inner):
-        reads[id(_attribute(inner, str(read.target)))].append(read)
-    last = inner.graph.find_nodes(op="placeholder")[-1]
+        reads[id(attribute(inner, str(read.target)))].append(read)
+    last: fx.Node | None = next(iter(reversed(inner.graph.find_nodes(op="placeholder"))), None)
     for position, key in enumerate(order):
-        with inner.graph.inserting_after(last):
+        anchor = inner.graph.inserting_after(last) if last is not None else inner.graph.inserting_before()
+        with anchor:
             last = inner.graph.placeholder(f"weight_{position}")
         for read in reads[key]:
             last.meta.update(read.meta)
@@ -84,22 +91,12 @@ def _take_as_operands(inner: fx.GraphModule, order: list[int]) -> None:
     inner.recompile()
 
 
-def _pass_operands(module: fx.GraphModule, node: fx.Node, weights: list[tuple[str, Tensor, fx.Node]]) -> None:
-    with module.graph.inserting_before(node):
-        operands = []
-        for name, tensor, read in weights:
-            operand = module.graph.get_attr(_place(module, name, tensor))
-            operand.meta.update(read.meta)
-            operands.append(operand)
-    node.args = (*node.args[:3], (*node.args[3], *operands))
-
-
-def _place(module: fx.GraphModule, name: str, tensor: Tensor) -> str:
+def _place(module: fx.GraphModule, name: str, tensor: object) -> str:
     """The name under which `module` holds `tensor`; it is put there if it is not."""
     candidate, number = name, 0
     while True:
         try:
-            found = _attribute(module, candidate)
+            found = attribute(module, candidate)
         except AttributeError:
             _assign(module, candidate, tensor)
             return candidate
@@ -109,7 +106,7 @@ def _place(module: fx.GraphModule, name: str, tensor: Tensor) -> str:
         candidate = f"{name}_{number}"
 
 
-def _assign(module: torch.nn.Module, name: str, tensor: Tensor) -> None:
+def _assign(module: torch.nn.Module, name: str, tensor: object) -> None:
     *path, leaf = name.split(".")
     for part in path:
         if not hasattr(module, part):
@@ -118,61 +115,46 @@ def _assign(module: torch.nn.Module, name: str, tensor: Tensor) -> None:
     if isinstance(tensor, torch.nn.Parameter):
         module.register_parameter(leaf, tensor)
     else:
+        assert isinstance(tensor, Tensor)
         module.register_buffer(leaf, tensor)
 
 
 def unalias(module: fx.GraphModule) -> None:
     """Copy operands given twice to one loop or branch, and results that share memory with an operand or each other."""
-    for node in list(module.graph.nodes):
-        if node.op == "call_function" and node.target in (WHILE, COND):
-            for owner, role, inner in submodules(module):
-                if owner is node:
-                    unalias(inner)
-                    _copy_results(inner, keep_placeholders=False)
-            _copy_operands(module, node)
-    module.graph.lint()
-    module.recompile()
+    for node, inners in _controls(module):
+        for inner in inners:
+            unalias(inner)
+            _copy_results(inner)
+        seen: set[fx.Node] = set()
+        groups = [_distinct(module.graph, group, seen, node) for group in _operands(node)]
+        _set_operands(node, groups)
+    _finish(module)
 
 
-def _copy_operands(module: fx.GraphModule, node: fx.Node) -> None:
-    seen: set[fx.Node] = set()
-
-    def once(operand: fx.Node) -> fx.Node:
-        base = _base(operand)
-        if base not in seen:
-            seen.add(base)
-            return operand
-        return _clone(module.graph, operand, node)
-
-    groups = [[once(x) for x in group] for group in _operand_groups(node)]
-    node.args = (*node.args[: 4 - len(groups)], *[tuple(g) for g in groups])
-
-
-def _operand_groups(node: fx.Node) -> list[list[fx.Node]]:
-    return [list(group) for group in node.args[2:4]] if node.target is WHILE else [list(node.args[3])]
-
-
-def _copy_results(module: fx.GraphModule, keep_placeholders: bool) -> None:
+def _copy_results(module: fx.GraphModule) -> None:
     output = module.graph.output_node()
-    seen: set[fx.Node] = set()
-    results = []
-    single = isinstance(output.args[0], fx.Node)
-    for value in [output.args[0]] if single else list(output.args[0]):
+    (value,) = output.args
+    shared = {n for n in module.graph.nodes if n.op in ("placeholder", "get_attr")}
+    if isinstance(value, fx.Node):
+        output.args = tuple(_distinct(module.graph, [value], shared, output))
+    else:
+        output.args = (tuple(_distinct(module.graph, _nodes(value), shared, output)),)
+
+
+def _distinct(graph: fx.Graph, values: Iterable[fx.Node], seen: set[fx.Node], before: fx.Node) -> list[fx.Node]:
+    """The values, with a copy of each that may share memory with one in `seen`, which grows."""
+    distinct = []
+    for value in values:
         base = _base(value)
-        if base.op in ("placeholder", "get_attr") or base in seen:
-            value = _clone(module.graph, value, output)
+        distinct.append(_clone(graph, value, before) if base in seen else value)
         seen.add(base)
-        results.append(value)
-    output.args = (results[0] if single else tuple(results),)
-    module.recompile()
+    return distinct
 
 
 def _base(node: fx.Node) -> fx.Node:
     """The node whose memory `node` may share."""
     while node.op == "call_function" and (node.target in MAY_ALIAS or getattr(node.target, "is_view", False)):
-        first = node.args[0]
-        assert isinstance(first, fx.Node)
-        node = first
+        (node,) = _nodes(node.args[:1])
     return node
 
 
@@ -181,3 +163,59 @@ def _clone(graph: fx.Graph, value: fx.Node, before: fx.Node) -> fx.Node:
         copy = graph.call_function(aten.clone.default, (value,), {"memory_format": torch.contiguous_format})
     copy.meta.update(value.meta)
     return copy
+
+
+def scalar_conditions(module: fx.GraphModule) -> None:
+    """Make each loop's condition a graph that gives a bool of shape [], and each branch's test one, in place."""
+    for node, inners in _controls(module):
+        for inner in inners:
+            scalar_conditions(inner)
+        if node.target is WHILE:
+            output = inners[0].graph.output_node()
+            (test,) = _nodes([output.args[0]] if isinstance(output.args[0], fx.Node) else output.args[0])
+            output.args = (_scalar(inners[0].graph, test, output),)
+            _finish(inners[0])
+        else:
+            (test,) = _nodes(node.args[:1])
+            node.args = (_scalar(module.graph, test, node), *node.args[1:])
+    _finish(module)
+
+
+def _scalar(graph: fx.Graph, test: fx.Node, before: fx.Node) -> fx.Node:
+    if test.meta["val"].ndim == 0:
+        return test
+    with graph.inserting_before(before):
+        scalar = graph.call_function(aten.reshape.default, (test, []))
+    scalar.meta.update(test.meta, val=test.meta["val"].new_empty([]))
+    return scalar
+
+
+def _controls(module: fx.GraphModule) -> Iterator[tuple[fx.Node, list[fx.GraphModule]]]:
+    """Each loop or branch of a graph, with the graphs that it runs."""
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and node.target in (WHILE, COND):
+            yield node, [getattr(module, place) for place in _places(node)]
+
+
+def _places(node: fx.Node) -> list[str]:
+    """The names of the graphs that a loop or branch runs."""
+    return [str(n.target) for n in _nodes(node.args[:2] if node.target is WHILE else node.args[1:3])]
+
+
+def _operands(node: fx.Node) -> list[list[fx.Node]]:
+    """What a loop carries and captures, or what a branch takes."""
+    return [_nodes(group) for group in (node.args[2:4] if node.target is WHILE else node.args[3:4])]
+
+
+def _set_operands(node: fx.Node, groups: list[list[fx.Node]]) -> None:
+    node.args = (*node.args[: 4 - len(groups)], *[tuple(group) for group in groups])
+
+
+def _nodes(values: Any) -> list[fx.Node]:
+    assert all(isinstance(value, fx.Node) for value in values)
+    return list(values)
+
+
+def _finish(module: fx.GraphModule) -> None:
+    module.graph.lint()
+    module.recompile()

@@ -38,6 +38,11 @@ class Executable:
         results = self._models[graph].loader.boxed_run(tensors)
         return {p.name: r.cpu().numpy() for p, r in zip(signature.outputs, results, strict=True)}
 
+    def close(self) -> None:
+        """Let go of the code and the weights."""
+        self._models.clear()
+        self._weights.clear()
+
 
 def load(folder: Path, files: Mapping[str, str], threads: int | None = None) -> Executable:
     """Open the packages in `folder`, by the graphs' names; `threads` is of the whole process, as torch has it."""

@@ -6,17 +6,16 @@ The graph is read as it is: it is not exported again, so that names and spans st
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import tvm
 from torch import Tensor, fx
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from dcompile.backends.tvm.ops import CONVERT
+from dcompile.passes.facts import results
 
 INLINE = 256  # constants up to this many elements go into the code, where the simplifier sees them
 
@@ -43,7 +42,8 @@ class Importer(ExportedProgramImporter):  # type: ignore[misc]
 
     def convert(self, module: fx.GraphModule, name: str) -> Imported:
         """The function `name(inputs..., weights...) -> (outputs...)`."""
-        inputs, weights = {}, {}
+        inputs: dict[fx.Node, Any] = {}
+        weights: dict[str, tuple[Any, Tensor]] = {}
         for node in module.graph.find_nodes(op="placeholder"):
             inputs[node] = _variable(node.name, node.meta["val"])
         for node in module.graph.find_nodes(op="get_attr"):
@@ -59,8 +59,7 @@ class Importer(ExportedProgramImporter):  # type: ignore[misc]
         parameters = [*inputs.values(), *[v for v, _ in weights.values()]]
         with self.block_builder.function(name=name, params=parameters):
             with self.block_builder.dataflow():
-                results = self._body(module)
-                output = self.block_builder.emit_output(relax.Tuple(results))
+                output = self.block_builder.emit_output(relax.Tuple(self._body(module)))
             self.block_builder.emit_func_output(output)
         function = self.block_builder.get()[name]
         return Imported(function, tuple((key, tensor) for key, (_, tensor) in weights.items()))
@@ -69,8 +68,7 @@ class Importer(ExportedProgramImporter):  # type: ignore[misc]
         for node in module.graph.nodes:
             if node.op == "call_function":
                 self.env[node] = self.convert_map[node.target.__name__](node)
-        (results,) = module.graph.output_node().args
-        return [self.env[r] for r in results]
+        return [self.env[node] for node in results(module)]
 
 
 def _bound(importer: Importer, convert: Callable[[Any, fx.Node], Any]) -> Callable[[fx.Node], Any]:

@@ -38,6 +38,11 @@ class Executable:
         results = self._functions[graph](*arrays, *self._weights[graph])
         return {p.name: r.numpy() for p, r in zip(signature.outputs, results, strict=True)}
 
+    def close(self) -> None:
+        """Let go of the code and the weights."""
+        self._functions.clear()
+        self._weights.clear()
+
 
 def load(folder: Path, files: Mapping[str, str], threads: int | None = None) -> Executable:
     """Open the library in `folder`; `threads` is of the whole process, as TVM has it."""
