@@ -1,0 +1,83 @@
+"""One forward of one row: which positions are fed, what they may attend, whose keys and values are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dcompile.models import Model
+from dcompile.ops import FLOOR
+from dcompile.strategy import ModelUse
+
+
+@dataclass
+class Memory:
+    """Keys and values [1, G, N, D] of each layer for all N positions of the row, and which of them were ever stored."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    stored: set[int]
+
+
+def blank(model: Model, size: int) -> Memory:
+    """A memory of `size` positions with nothing stored."""
+    facts = model.facts
+    shape = (1, facts.kv_heads, size, facts.head_dim)
+    layers = range(facts.layers)
+    return Memory([torch.zeros(shape) for _ in layers], [torch.zeros(shape) for _ in layers], set())
+
+
+class _Feeding:
+    """What transformers takes for a cache: shows the old rows and the fresh ones, and remembers the fresh ones."""
+
+    def __init__(self, memory: Memory, old: list[int]) -> None:
+        self.memory, self.old = memory, old
+        self.fresh: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+        self.fresh[layer] = (key, value)
+        keys, values = self.memory.keys[layer], self.memory.values[layer]
+        return torch.cat([keys[:, :, self.old], key], 2), torch.cat([values[:, :, self.old], value], 2)
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        return len(self.old)
+
+
+def sees(use: ModelUse, query: int, key: int) -> bool:
+    """Whether position `query` may attend to position `key`."""
+    if use.attention == "causal":
+        return key <= query
+    if use.attention == "block_causal":
+        assert use.block is not None
+        return key // use.block <= query // use.block
+    return True
+
+
+@torch.no_grad()
+def forward(
+    model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int]
+) -> Tensor:
+    """Logits [W, V] of the W positions `fed` (ascending). They attend to each other and to every stored position that
+    is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored."""
+    old = sorted(memory.stored - set(fed))
+    feeding = _Feeding(memory, old)
+    bias = [[0.0 if sees(use, q, k) else FLOOR for k in (*old, *fed)] for q in fed]
+    hidden = model.backbone(
+        input_ids=torch.tensor([[tokens[i] for i in fed]]),
+        attention_mask=torch.tensor(bias)[None, None],
+        position_ids=torch.tensor([list(fed)]),
+        past_key_values=feeding,
+        use_cache=True,
+    ).last_hidden_state
+    for row, position in enumerate(fed):
+        if position in keep:
+            for layer, (key, value) in feeding.fresh.items():
+                memory.keys[layer][:, :, position] = key[:, :, row]
+                memory.values[layer][:, :, position] = value[:, :, row]
+            memory.stored.add(position)
+    logits: Tensor = model.head(hidden[0])
+    assert not torch.isnan(logits).any(), "the model returned NaN"
+    return logits.float()

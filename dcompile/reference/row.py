@@ -1,0 +1,119 @@
+"""The state of the row: canvas, memory, variables, counters; and the distributions that calls return."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dcompile.controls import Controls
+from dcompile.models import Model
+from dcompile.reference import sampling
+from dcompile.reference.forward import Memory
+from dcompile.reference.result import Difference, Forced
+from dcompile.reference.threefry import uniform
+from dcompile.strategy import Strategy
+
+
+@dataclass
+class Row:
+    """All that changes while a strategy runs. Positions are indices into `tokens`; the prompt is [0, start), the answer
+    [start, end). A canvas that begins empty holds `filled` answer positions, a masked one all of them."""
+
+    strategy: Strategy
+    model: Model
+    controls: Controls
+    tokens: list[int]
+    masked: list[bool]
+    start: int
+    length: int
+    memory: Memory
+    filled: int
+    forced: Forced | None = None
+    order: list[int] = field(default_factory=list)
+    variables: dict[str, Tensor] = field(default_factory=dict)
+    dists: dict[str, Dist] = field(default_factory=dict)
+    visits: dict[tuple[int, int], int] = field(default_factory=dict)
+    calls: int = 0
+    fed: int = 0
+    gaps: list[float] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Positions of the whole canvas, those not yet appended included."""
+        return len(self.tokens)
+
+    @property
+    def end(self) -> int:
+        """The position behind the last live one."""
+        return self.start + self.filled
+
+    @property
+    def run(self) -> int:
+        """The length of the longest committed run from the row's start."""
+        return next((i for i in range(self.end) if self.masked[i]), self.end)
+
+    @property
+    def answer_run(self) -> list[int]:
+        """The tokens of the committed run from the answer's start."""
+        return self.tokens[self.start : max(self.run, self.start)]
+
+    @property
+    def ended(self) -> bool:
+        """Whether that run holds an eos."""
+        return any(token in self.controls.eos_ids for token in self.answer_run)
+
+    def note(self, gap: float) -> None:
+        """Remember how narrow a decision behind the present call was."""
+        if self.calls and not math.isnan(gap):
+            self.gaps[self.calls - 1] = min(self.gaps[self.calls - 1], gap)
+
+
+@dataclass
+class Dist:
+    """What a call returned: clean logits [R, V] for the `positions` that can be read; each predicts position + `ahead`.
+    `seen` and `committed` are the canvas as it was when the model was called, `visits` the earlier draws."""
+
+    logits: Tensor
+    positions: list[int]
+    ahead: int
+    site: int
+    temperature: float
+    controls: Controls
+    seen: frozenset[int]
+    committed: int
+    visits: list[int]
+
+    @cached_property
+    def processed(self) -> Tensor:
+        """Logits after penalty, bans and minimum length [R, V]."""
+        rows = [sampling.processed(row, self.controls, self.seen, self.committed) for row in self.logits]
+        return torch.stack(rows) if rows else self.logits
+
+    @cached_property
+    def warped(self) -> Tensor:
+        """Logits of the distribution that is drawn from [R, V]."""
+        rows = [sampling.warped(row, self.controls, self.temperature) for row in self.processed]
+        return torch.stack(rows) if rows else self.logits
+
+    @cached_property
+    def token(self) -> list[int]:
+        """The proposed token of each readable position."""
+        if self.temperature <= 0:
+            return [int(row.argmax()) for row in self.processed]
+        return [sampling.draw(row, u) for row, u in zip(self.warped, self._uniforms(), strict=True)]
+
+    def token_gap(self, position: int) -> float:
+        """How narrowly the token of a position was chosen."""
+        at = self.positions.index(position)
+        if self.temperature <= 0:
+            return sampling.top_gap(torch.softmax(self.processed[at], -1))
+        return sampling.draw_gap(self.warped[at], self._uniforms()[at])
+
+    def _uniforms(self) -> list[float]:
+        seed, places = self.controls.seed, zip(self.positions, self.visits, strict=True)
+        return [uniform(seed, self.site, position + self.ahead, visit) for position, visit in places]
