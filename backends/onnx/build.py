@@ -1,0 +1,71 @@
+"""The onnx target: one `.onnx` file a graph, weights beside them in one safetensors file."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import onnx_ir as ir
+import torch
+from torch import fx
+
+from dcompile.backends import weights
+from dcompile.backends.base import Backend
+from dcompile.backends.onnx.emit import emit_graph
+from dcompile.backends.onnx.scope import DTYPES, Model
+from dcompile.backends.onnx.tables import HANDLERS
+from dcompile.diagnostic import Diagnostic, Label
+from dcompile.program import COND, WHILE, Program, modules
+
+IR_VERSION = 10  # that of opset 21
+
+CONTROL = frozenset({WHILE, COND, operator.getitem})
+
+
+class ONNX(Backend):
+    """ONNX Runtime, from any language."""
+
+    name: ClassVar[str] = "onnx"
+    loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
+
+    def missing(self, program: Program) -> Sequence[Diagnostic]:
+        found: dict[str, Diagnostic] = {}
+        for graph in program.graphs:
+            for module in modules(graph.module):
+                for node in module.graph.nodes:
+                    problem = _unsupported(node)
+                    if problem is not None:
+                        found.setdefault(problem, _diagnostic(problem, node))
+        return list(found.values())
+
+    def build(self, program: Program, folder: Path) -> dict[str, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        regions = weights.write(program, folder)
+        files = {}
+        for graph in program.graphs:
+            model = ir.Model(
+                emit_graph(Model(regions, weights.FILE), graph), ir_version=IR_VERSION, producer_name="dcompile"
+            )
+            files[graph.name] = f"{graph.name}.onnx"
+            (folder / files[graph.name]).write_bytes(ir.serde.serialize_model(model).SerializeToString(True))
+        return files
+
+
+def _unsupported(node: fx.Node) -> str | None:
+    """What of a node ONNX cannot say, in words."""
+    if node.op == "call_function" and node.target not in CONTROL and node.target not in HANDLERS:
+        return f"the operation `{node.target}`"
+    values = node.meta.get("val", ())
+    for value in values if isinstance(values, (list, tuple)) else (values,):
+        if isinstance(value, torch.Tensor) and value.dtype not in DTYPES:
+            return f"tensors of dtype `{str(value.dtype).removeprefix('torch.')}`"
+    return None
+
+
+def _diagnostic(problem: str, node: fx.Node) -> Diagnostic:
+    span = node.meta.get("span")
+    label = None if span is None else Label(span, "needed here")
+    title = f"target `onnx` has no form for {problem}"
+    return Diagnostic("unsupported-op", title, label, help="build for `eager` or `cpu`, which run every operation")

@@ -1,0 +1,152 @@
+"""Matrix products, linear layers, attention. A transpose of a factor becomes an attribute of the product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from dcompile.backends.onnx.scope import CONTRIB, Operand, Scope, Typed
+from dcompile.ops import FLOOR
+
+aten = torch.ops.aten
+
+
+def product(at: Scope, a: Operand, b: Operand, dtype: torch.dtype, flip: bool = False, scale: float = 1) -> ir.Value:
+    """a @ b · scale; `flip` swaps the last two axes of b. Weights keep torch's layout: nothing is stored transposed."""
+    left, right = (x.value if isinstance(x, Typed) else x for x in (a, b))
+    if dtype != torch.float32:
+        assert not flip and scale == 1, "ORT fuses products of float32 only"
+        return at.op("MatMul", left, right)
+    under = _transposed_matrix(right)
+    if under is not None:
+        right, flip = under, not flip
+    if not flip and scale == 1:
+        return at.op("MatMul", left, right)
+    attributes = {"transB": 1} if flip else {}
+    if scale != 1:
+        attributes["alpha"] = float(scale)
+    return at.op("FusedMatMul", left, right, domain=CONTRIB, name="matmul", **attributes)
+
+
+def _transposed_matrix(value: ir.Value) -> ir.Value | None:
+    """What a value is the transpose of, if only its last two axes were swapped."""
+    node = value.producer()
+    if node is None or node.op_type != "Transpose":
+        return None
+    order = list(node.attributes["perm"].as_ints())
+    swapped = [*range(len(order) - 2), len(order) - 1, len(order) - 2]
+    return node.inputs[0] if order == swapped else None
+
+
+def matmul(at: Scope, out: Typed, a: Typed, b: Typed) -> ir.Value:
+    return product(at, a, b, out.dtype)
+
+
+def vector_product(at: Scope, out: Typed, a: Typed, b: Typed) -> ir.Value:
+    return at.op("MatMul", a, b)
+
+
+def linear(at: Scope, out: Typed, x: Typed, weight: Typed, bias: Typed | None = None) -> ir.Value:
+    """x @ weight.T + bias, weight [out, in] as stored."""
+    if out.dtype != torch.float32:
+        value = at.op("MatMul", x, at.op("Transpose", weight, perm=[1, 0]))
+    elif x.rank == 2 and bias is not None:
+        return at.op("Gemm", x, weight, bias, transB=1)
+    else:
+        value = product(at, x, weight, out.dtype, flip=True)
+    return value if bias is None else at.op("Add", value, bias)
+
+
+def addmm(at: Scope, out: Typed, bias: Typed, a: Typed, b: Typed, beta: float = 1, alpha: float = 1) -> ir.Value:
+    under = _transposed_matrix(b.value)
+    if out.dtype == torch.float32:
+        factor = b.value if under is None else under
+        return at.op("Gemm", a, factor, bias, transB=int(under is not None), beta=float(beta), alpha=float(alpha))
+    assert beta == 1 and alpha == 1, "addmm with factors, of integers"
+    return at.op("Add", at.op("MatMul", a, b), bias)
+
+
+def baddbmm(at: Scope, out: Typed, bias: Typed, a: Typed, b: Typed, beta: float = 1, alpha: float = 1) -> ir.Value:
+    value = product(at, a, b, out.dtype, scale=alpha)
+    term = bias.value if beta == 1 else at.op("Mul", bias, at.constant(beta, out.dtype))
+    return at.op("Add", value, term)
+
+
+# ------------------------------------------------------------ attention
+
+
+def attend(
+    at: Scope, out: Typed, q: Typed, k: Sequence[Typed], v: Sequence[Typed], bias: Sequence[Typed], scale: float
+) -> ir.Value:
+    """`dcompile::attend`: heads that share keys are folded into rows; the scores are joined, never keys or values."""
+    batch, heads, width, dim = q.shape
+    groups, sizes = k[0].shape[1], [part.shape[2] for part in k]
+    folded = (batch, groups, heads // groups * width)
+    rows = at.reshape(q, (*folded, dim))
+    parts = [product(at, rows, part, q.dtype, flip=True, scale=scale) for part in k]
+    scores = Typed(at.join(parts, axis=3), q.dtype, (*folded, sum(sizes)))
+    spread = (batch, heads, width, sum(sizes))
+    if width != 1:  # with one query a head the rows are the heads, and the bias fits as it is
+        scores = Typed(at.reshape(scores, spread), q.dtype, spread)
+    biased = at.op("Add", scores, at.join([b.value for b in bias], axis=3))
+    weights = Typed(at.op("Softmax", biased, axis=3), q.dtype, scores.shape)
+    joined = at.reshape(weights, (*folded, sum(sizes)))
+    shares = [joined] if len(v) == 1 else at.ops("Split", joined, at.ints(*sizes), outputs=len(v), axis=3)
+    terms = [product(at, share, part, q.dtype) for share, part in zip(shares, v, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = at.op("Add", total, term)
+    return at.reshape(Typed(total, q.dtype, (*folded, dim)), q.shape)
+
+
+def scaled_dot_product_attention(
+    at: Scope,
+    out: Typed,
+    q: Typed,
+    k: Typed,
+    v: Typed,
+    mask: Typed | None = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    scale: float | None = None,
+    *_: Any,
+) -> ir.Value:
+    """q [.., W, D], k and v [.., N, D]; heads that share keys are folded into rows as in `attend`."""
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    heads, groups = (q.shape[-3], k.shape[-3]) if q.rank > 2 else (1, 1)
+    width, length = q.shape[-2], k.shape[-2]
+    lead = (*q.shape[:-3], groups) if q.rank > 2 else ()
+    rows = at.reshape(q, (*lead, heads // groups * width, q.shape[-1]))
+    scores = at.reshape(product(at, rows, k, q.dtype, flip=True, scale=factor), (*q.shape[:-1], length))
+    if causal:
+        seen = torch.ones(width, length, dtype=torch.bool).tril()
+        scores = at.op("Where", at.constant(seen.numpy(), torch.bool), scores, at.constant(FLOOR, q.dtype))
+    if mask is not None and mask.dtype == torch.bool:
+        scores = at.op("Where", mask, scores, at.constant(FLOOR, q.dtype))
+    elif mask is not None:
+        scores = at.op("Add", scores, mask)
+    weights = at.reshape(at.op("Softmax", scores, axis=-1), (*lead, heads // groups * width, length))
+    return at.reshape(product(at, weights, v, q.dtype), out.shape)
+
+
+def layer_norm(
+    at: Scope, out: Typed, x: Typed, shape: Sequence[int], weight: Typed | None, bias: Typed | None, eps: float, *_: Any
+) -> ir.Value:
+    scale = weight or Typed(at.constant(1, x.dtype, shape), x.dtype, tuple(shape))
+    return at.op("LayerNormalization", x, scale, bias, axis=x.rank - len(shape), epsilon=float(eps))
+
+
+OPS: dict[Any, Callable[..., Any]] = {
+    **{target: matmul for target in (aten.mm.default, aten.bmm.default, aten.matmul.default)},
+    **{target: vector_product for target in (aten.mv.default, aten.dot.default)},
+    aten.linear.default: linear,
+    aten.addmm.default: addmm,
+    aten.baddbmm.default: baddbmm,
+    aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
+    aten.layer_norm.default: layer_norm,
+    torch.ops.dcompile.attend.default: attend,
+}

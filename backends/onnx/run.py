@@ -1,0 +1,63 @@
+"""Runs the graphs of an artifact with ONNX Runtime. Imports numpy and onnxruntime alone: this is what an app deploys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from dcompile.diagnostic import error
+
+Arrays = dict[str, np.ndarray]
+
+OUT = ".out"  # ends the name of a result that has the name of an input
+
+
+class Executable:
+    """The graphs of a folder; a session is made when its graph is first run."""
+
+    def __init__(self, folder: Path, files: Mapping[str, str], threads: int | None = None) -> None:
+        self._folder = folder
+        self._files = dict(files)
+        self._threads = threads
+        self._sessions: dict[str, ort.InferenceSession] = {}
+
+    def session(self, name: str) -> ort.InferenceSession:
+        """The session of a graph; `broken-artifact` when ORT cannot read its file."""
+        if name not in self._sessions:
+            path = self._folder / self._files[name]
+            try:
+                self._sessions[name] = ort.InferenceSession(
+                    str(path), options(self._threads), providers=["CPUExecutionProvider"]
+                )
+            except Exception as reason:  # ORT raises a class of its own for each kind of damage
+                raise error("broken-artifact", f"`{path}` cannot be loaded: {reason}", "build it again") from reason
+        return self._sessions[name]
+
+    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """Results by name; inputs that the graph does not know are left aside."""
+        session = self.session(graph)
+        feed = {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()}
+        names = [o.name for o in session.get_outputs()]
+        values = session.run(names, feed)
+        return {name.removesuffix(OUT): value for name, value in zip(names, values, strict=True)}
+
+    def close(self) -> None:
+        self._sessions.clear()
+
+
+def options(threads: int | None = None) -> ort.SessionOptions:
+    """One graph at a time, on `threads` threads (all cores without a number); only errors are logged."""
+    made = ort.SessionOptions()
+    made.log_severity_level = 3
+    made.intra_op_num_threads = threads or 0
+    made.inter_op_num_threads = 1
+    made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    return made
+
+
+def load(folder: Path, files: Mapping[str, str], threads: int | None = None) -> Executable:
+    """Open the graphs of an artifact (graph name -> file)."""
+    return Executable(Path(folder), files, threads)

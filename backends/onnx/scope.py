@@ -1,0 +1,198 @@
+"""An ONNX graph under construction: typed values, constants, weights, and names that are unique in the whole model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from dcompile.backends.weights import Region
+
+OPSET = 21
+CONTRIB = "com.microsoft"
+
+DTYPES: dict[torch.dtype, ir.DataType] = {
+    torch.bool: ir.DataType.BOOL,
+    torch.uint8: ir.DataType.UINT8,
+    torch.int8: ir.DataType.INT8,
+    torch.int32: ir.DataType.INT32,
+    torch.int64: ir.DataType.INT64,
+    torch.float16: ir.DataType.FLOAT16,
+    torch.float32: ir.DataType.FLOAT,
+    torch.float64: ir.DataType.DOUBLE,
+}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """An ONNX value with the dtype and static shape that the Program gives it."""
+
+    value: ir.Value
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+
+Operand = Typed | ir.Value
+
+
+@dataclass
+class Model:
+    """What all graphs of one model share: names, and where each large weight lies in the weights file."""
+
+    regions: Mapping[int, Region]
+    weights_file: str
+    names: dict[str, int] = field(default_factory=dict)
+
+    def name(self, hint: str) -> str:
+        """A name that no other value of the model has; the same for the same order of calls."""
+        count = self.names.get(hint, 0)
+        self.names[hint] = count + 1
+        return hint if count == 0 else f"{hint}.{count}"
+
+
+class Scope:
+    """One graph: the model's own, or the body of a loop or branch. Values of outer scopes may be used as they are."""
+
+    def __init__(self, model: Model, name: str) -> None:
+        self.model = model
+        self.name = model.name(name)
+        self.nodes: list[ir.Node] = []
+        self.initializers: list[ir.Value] = []
+        self.made: set[ir.Value] = set()
+        self._once: dict[tuple[Any, ...], ir.Value] = {}
+
+    # ------------------------------------------------------------ values
+
+    def input(self, name: str, dtype: torch.dtype, shape: Sequence[int]) -> Typed:
+        value = ir.Value(name=self.model.name(name), type=ir.TensorType(DTYPES[dtype]), shape=ir.Shape(shape))
+        return Typed(value, dtype, tuple(shape))
+
+    def op(self, kind: str, *inputs: Operand | None, domain: str = "", name: str = "", **attributes: Any) -> ir.Value:
+        """Append a node with one result."""
+        return self.ops(kind, *inputs, outputs=1, domain=domain, name=name, **attributes)[0]
+
+    def ops(
+        self, kind: str, *inputs: Operand | None, outputs: int, domain: str = "", name: str = "", **attributes: Any
+    ) -> Sequence[ir.Value]:
+        """Append a node with several results."""
+        values = [x.value if isinstance(x, Typed) else x for x in inputs]
+        results = [ir.Value(name=self.model.name(name or kind.lower())) for _ in range(outputs)]
+        attrs = ir.convenience.convert_attributes(attributes)
+        node = ir.Node(domain, kind, values, attrs, outputs=results, name=f"{kind}_{results[0].name}")
+        self.nodes.append(node)
+        self.made.update(results)
+        return results
+
+    def constant(self, value: Any, dtype: torch.dtype, shape: Sequence[int] | None = None) -> ir.Value:
+        """An inline initializer: a number, a list or an array; `shape` fills it with one number."""
+        data = np.asarray(value, dtype=DTYPES[dtype].numpy())
+        if shape is not None:
+            data = np.broadcast_to(data, tuple(shape))
+        data = np.ascontiguousarray(data).reshape(data.shape)
+        key = (dtype, data.shape, data.tobytes())
+        if key not in self._once:
+            self._once[key] = self._initializer(ir.tensor(data, name=self.model.name("k")))
+        return self._once[key]
+
+    def ints(self, *values: int) -> ir.Value:
+        """An int64 list, as ONNX wants shapes and axes."""
+        return self.constant(values, torch.int64)
+
+    def weight(self, name: str, tensor: torch.Tensor) -> Typed:
+        """An initializer of this graph: a region of the weights file, or inline where the file does not hold it."""
+        key = ("weight", id(tensor))
+        shape = tuple(tensor.shape)
+        if key not in self._once:
+            unique = self.model.name(name)
+            region = self.model.regions.get(id(tensor))
+            data: ir.TensorProtocol
+            if region is None:
+                data = ir.tensor(tensor.detach().cpu().contiguous().numpy(), name=unique)
+            else:
+                place = (self.model.weights_file, region.offset, region.length)
+                data = ir.ExternalTensor(*place, DTYPES[tensor.dtype], shape=ir.Shape(shape), name=unique)
+            self._once[key] = self._initializer(data)
+        return Typed(self._once[key], tensor.dtype, shape)
+
+    def _initializer(self, data: ir.TensorProtocol) -> ir.Value:
+        value = ir.Value(name=data.name, type=ir.TensorType(data.dtype), shape=ir.Shape(data.shape), const_value=data)
+        self.initializers.append(value)
+        return value
+
+    # ------------------------------------------------------------ what most operations need
+
+    def to(self, x: Typed | float, dtype: torch.dtype) -> ir.Value:
+        """A tensor in this dtype, or a number as a constant of it."""
+        if not isinstance(x, Typed):
+            return self.constant(x, dtype)
+        if x.dtype == dtype:
+            return x.value
+        return self.op("Cast", x, to=DTYPES[dtype])
+
+    def reshape(self, x: Operand, shape: Sequence[int]) -> ir.Value:
+        """The same elements in another shape; reshapes of reshapes are one."""
+        value = x.value if isinstance(x, Typed) else x
+        if isinstance(x, Typed) and x.shape == tuple(shape):
+            return value
+        producer = value.producer()
+        if producer is not None and producer.op_type == "Reshape" and producer.inputs[0] is not None:
+            value = producer.inputs[0]
+        return self.op("Reshape", value, self.ints(*shape))
+
+    def join(self, parts: Sequence[ir.Value], axis: int) -> ir.Value:
+        """The parts one after another; the same parts are joined once."""
+        if len(parts) == 1:
+            return parts[0]
+        key = ("join", axis, *map(id, parts))
+        if key not in self._once:
+            self._once[key] = self.op("Concat", *parts, axis=axis)
+        return self._once[key]
+
+    def expand(self, x: Typed, shape: Sequence[int]) -> ir.Value:
+        return x.value if x.shape == tuple(shape) else self.op("Expand", x, self.ints(*shape))
+
+    def finish(self, inputs: Sequence[ir.Value], outputs: Sequence[tuple[Typed, str]]) -> ir.Graph:
+        """The graph. Results take these names; each is made here, and only once (ONNX knows no other results)."""
+        results: list[ir.Value] = []
+        for typed, name in outputs:
+            value = typed.value
+            if value not in self.made or value in results:
+                value = self.op("Identity", value)
+            value.name = self.model.name(name)
+            value.type = ir.TensorType(DTYPES[typed.dtype])
+            value.shape = ir.Shape(typed.shape)
+            results.append(value)
+        nodes = _used(self.nodes, set(results))
+        known = [value for value in self.initializers if value.uses()]
+        opsets = {"": OPSET, CONTRIB: 1}
+        return ir.Graph(inputs, results, nodes=nodes, initializers=known, opset_imports=opsets, name=self.name)
+
+
+def _used(nodes: Sequence[ir.Node], results: set[ir.Value]) -> list[ir.Node]:
+    """The nodes without those whose results nobody reads."""
+    kept: list[ir.Node] = []
+    for node in reversed(nodes):
+        if any(value.uses() or value in results for value in node.outputs):
+            kept.append(node)
+        else:
+            for i in range(len(node.inputs)):
+                node.replace_input_with(i, None)
+    return kept[::-1]
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """An axis counted from the front."""
+    return axis % rank if rank else 0
+
+
+def size_of(shape: Sequence[int]) -> int:
+    return math.prod(shape)

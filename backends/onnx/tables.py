@@ -1,0 +1,16 @@
+"""Every ATen operation that ONNX graphs can say, and the function that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dcompile.backends.onnx import arithmetic, indexing, products, reductions, shapes
+
+HANDLERS: dict[Any, Callable[..., Any]] = {
+    **arithmetic.OPS,
+    **indexing.OPS,
+    **products.OPS,
+    **reductions.OPS,
+    **shapes.OPS,
+}
