@@ -16,11 +16,12 @@ from dcompile.strategy import Call, Strategy, Write, walk
 def check(strategy: Strategy) -> list[Diagnostic]:
     """Mistakes that need no model: loops without an end, scores that are not known, `require lossless` not met."""
     world = survey(strategy)
+    if wrong := _canvas(strategy):
+        return wrong
     out = list(progress.diagnostics(world, strategy.body))
     out += readable.unread(world, strategy)
     out += readable.appended(strategy.body)[1]
     out += _guidance(strategy)
-    out += _canvas(strategy)
     if strategy.lossless and not out:
         verdict = lossless(world, strategy, cache(world, strategy))
         if verdict.word != "proved":

@@ -9,7 +9,7 @@ from dcompile.diagnostic import CompileError, Diagnostic, Label, error, suggest
 from dcompile.dsl import syntax
 from dcompile.dsl.checker import check
 from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
-from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope
+from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope, Value
 from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
@@ -82,6 +82,14 @@ def _function(ctx: Context, scope: Scope, function: syntax.Function) -> None:
         ctx.report("repeated-name", f"`{name}` is declared twice", function.name.span)
     else:
         scope.names[name] = Callable(function, scope)
+    seen: set[str] = set()
+    for taken in function.parameters:
+        given = taken.name.name
+        if given in WORDS:
+            ctx.report("reserved-name", f"`{given}` is a word of the language", taken.span, help="choose another name")
+        if given in seen:
+            ctx.report("repeated-name", f"`{given}` is declared twice", taken.span)
+        seen.add(given)
 
 
 def _strategy(
@@ -130,7 +138,10 @@ def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
     if name.name in WORDS:
         ctx.fail("reserved-name", f"`{name.name}` is a word of the language", name.span, help="choose another name")
     if name.name in scope.names:
-        ctx.fail("repeated-name", f"`{name.name}` is declared twice", name.span)
+        first = scope.names[name.name]
+        place = first.expr.span if isinstance(first, Value) else getattr(first, "span", None)
+        also = (Label(place, "first here"),) if place is not None else ()
+        ctx.fail("repeated-name", f"`{name.name}` is declared twice", name.span, also=also)
     ctx.taken.add(name.name)
 
 

@@ -62,6 +62,7 @@ def _carried(ctx: Context, mark: tuple[int, int, int]) -> None:
     again = set(ctx.assigned[assigned:])
     for function, name, dist, span in ctx.uses[uses:]:
         if dist.serial <= serial and (function, name) in again:
+            again.remove((function, name))
             ctx.report(
                 "carried-distribution",
                 f"`{name}` from before the loop is used in it, and assigned in it",

@@ -109,7 +109,12 @@ def _not_yet(source: Source, at: int, before: int) -> Diagnostic | None:
 
 def not_yet(what: str, span: Span) -> Diagnostic:
     """The diagnostic for a part of the design that this version does not have."""
-    return Diagnostic("not-yet", f"{what}: not in this version of the language", Label(span))
+    return Diagnostic(
+        "not-yet",
+        f"{what}: not in this version of the language",
+        Label(span),
+        help="docs/language.md says what there is",
+    )
 
 
 def too_deep(source: Source) -> Diagnostic:

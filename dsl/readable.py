@@ -119,11 +119,11 @@ def unread(world: World, strategy: Strategy, shift: bool = False) -> Iterator[Di
     """An error for each score that is read where it may be unknown."""
     calls = {n.name: n for n in walk(strategy.body) if isinstance(n, Call)}
     seen: set[tuple[int, str]] = set()
-    for node in walk(strategy.body):
-        for demand in wanted(node) if isinstance(node, Stmt) else ():
+    for node in (n for n in walk(strategy.body) if isinstance(n, Stmt)):
+        for demand in wanted(node):
             feed = calls[demand.score.dist].feed
             known = readable(world, feed, demand.region, shift and demand.region != LAST)
-            place = (demand.score.span.start, demand.score.dist)
+            place = (node.span.start, demand.score.dist)
             if not known and place not in seen:
                 seen.add(place)
                 yield _shifted(demand, calls[demand.score.dist]) if shift else _unfed(demand, calls[demand.score.dist])
@@ -192,7 +192,7 @@ def _unfed(demand: Demand, call: Call) -> Diagnostic:
         f"`{demand.score.dist}` is read at positions that it may not know",
         Label(demand.score.span, "read here"),
         (Label(call.feed.span, "only these were fed"),),
-        "read it inside what was fed: `... in b` after `p = lm(b)`",
+        "read it inside what was fed: `... in b` after `p = lm(b)`, or `p.max if b else 0.0`",
     )
 
 

@@ -33,6 +33,8 @@ def view(ctx: Context, scope: Scope, node: syntax.Expr) -> tuple[Distribution, b
         case syntax.Method(_, inner, syntax.Ident(_, "without"), arguments):
             dist, warped, without = view(ctx, scope, inner)
             return dist, warped, without + tokens_of(ctx, scope, arguments, node.span)
+    if isinstance(node, syntax.Apply):
+        ctx.apply(ctx, scope, node)
     ctx.fail(
         "wrong-type",
         "scores are read from the result of a model call",

@@ -8,7 +8,7 @@ from dcompile.diagnostic import Label, suggest
 from dcompile.dsl import syntax
 from dcompile.dsl.inline import rule
 from dcompile.dsl.scope import Callable, Context, Distribution, ModelName, Scope, lookup
-from dcompile.dsl.values import constant, expression, number, op, region, to_float, value
+from dcompile.dsl.values import constant, described, expression, number, op, region, to_float, value
 from dcompile.strategy import (
     BOOL,
     INT,
@@ -150,7 +150,7 @@ def _key(ctx: Context, scope: Scope, by: syntax.Argument | None, order: str) -> 
             "wrong-type",
             "the key must be a number per position",
             key.span,
-            f"this is {key.type}",
+            f"this is {described(key.type)}",
             "sort by a score: `p.max`, `p.entropy`, or by `position`",
         )
     return to_float(key), descending

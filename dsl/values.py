@@ -63,12 +63,31 @@ def convert(ctx: Context, expr: Expr, wanted: Type, what: str) -> Expr:
     """`expr` as `wanted`: an int may become a float, a row value may stand for one value per position."""
     if expr.type.each and not wanted.each:
         help = "reduce it: `any(...)`, `count(...)`, `sum(... in region)`" if expr.type != TOKENS else None
-        ctx.fail("wrong-type", f"{what} must be one {wanted.base} a row", expr.span, f"this is {expr.type}", help)
+        ctx.fail(
+            "wrong-type",
+            f"{what} must be {described(wanted)} for the row",
+            expr.span,
+            f"this is {described(expr.type)}",
+            help,
+        )
     if expr.type.base == "int" and wanted.base == "float":
         return to_float(expr)
     if expr.type.base != wanted.base:
-        ctx.fail("wrong-type", f"{what} must be {wanted}", expr.span, f"this is {expr.type}", _cure(expr.type, wanted))
+        ctx.fail(
+            "wrong-type",
+            f"{what} must be {described(wanted)}",
+            expr.span,
+            f"this is {described(expr.type)}",
+            _cure(expr.type, wanted),
+        )
     return expr
+
+
+def described(type: Type) -> str:
+    """A type in words: `an int`, `a region`, `a float per position`."""
+    if type == REGION:
+        return "a region"
+    return article(type.base) + (" per position" if type.each else "")
 
 
 def _cure(found: Type, wanted: Type) -> str | None:
@@ -90,7 +109,13 @@ def region(ctx: Context, scope: Scope, node: syntax.Expr, what: str = "this") ->
     """An expression that must be a region."""
     expr = expression(ctx, scope, node)
     if expr.type != REGION:
-        ctx.fail("wrong-type", f"{what} must be a region", expr.span, f"this is {expr.type}", _cure(expr.type, REGION))
+        ctx.fail(
+            "wrong-type",
+            f"{what} must be a region",
+            expr.span,
+            f"this is {described(expr.type)}",
+            _cure(expr.type, REGION),
+        )
     return expr
 
 
@@ -114,7 +139,7 @@ def expression(ctx: Context, scope: Scope, node: syntax.Expr) -> Expr:
             if left.type != REGION:
                 ctx.fail(
                     "misplaced-in",
-                    f"`in` with {left.type} stands only in a reduction",
+                    f"`in` behind {described(left.type)} stands only in a reduction",
                     span,
                     help="`sum(x in R)`, `mean(x in R)`, `all(x in R)`; between two regions it is their overlap",
                 )
@@ -213,7 +238,7 @@ def unary(ctx: Context, operand: Expr, sign: str, span: Span) -> Expr:
 def number(ctx: Context, expr: Expr, what: str) -> Expr:
     """An int or a float, per row or per position."""
     if expr.type.base not in ("int", "float"):
-        ctx.fail("wrong-type", f"{what} must be a number", expr.span, f"this is {expr.type}")
+        ctx.fail("wrong-type", f"{what} must be a number", expr.span, f"this is {described(expr.type)}")
     return expr
 
 
@@ -248,8 +273,8 @@ def choice(ctx: Context, scope: Scope, node: syntax.Choice) -> Expr:
             "wrong-type",
             "both values of `if ... else` must be of one type",
             other.span,
-            f"this is {other.type}",
-            also=(Label(then.span, f"this is {then.type}"),),
+            f"this is {described(other.type)}",
+            also=(Label(then.span, f"this is {described(then.type)}"),),
         )
     if isinstance(condition, Literal):
         return then if condition.value else other
@@ -260,7 +285,7 @@ def constant(ctx: Context, scope: Scope, node: syntax.Expr, what: str, least: in
     """An int known before the build."""
     expr = expression(ctx, scope, node)
     if expr.type != INT:
-        ctx.fail("wrong-type", f"{what} must be an int", expr.span, f"this is {expr.type}")
+        ctx.fail("wrong-type", f"{what} must be an int", expr.span, f"this is {described(expr.type)}")
     if not isinstance(expr, Literal):
         ctx.fail("not-constant", f"{what} must be known at the build", expr.span, help="use a number or a `param`")
     if expr.value < least:
