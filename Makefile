@@ -60,7 +60,7 @@ bench: install models  ## greedy SmolLM2 against ONNX Runtime GenAI
 
 node: examples/node/node_modules/.package-lock.json  ## onnxruntime-node for examples/node and its test
 examples/node/node_modules/.package-lock.json: examples/node/package.json
-	cd examples/node && npm install --no-package-lock --no-audit --no-fund
+	cd examples/node && npm install --ignore-scripts --no-package-lock --no-audit --no-fund
 
 clean:  ## remove what was built; .venv and models stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

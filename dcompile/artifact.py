@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from dcompile.diagnostic import error
 from dcompile.model import Facts
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 
 

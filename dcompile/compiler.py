@@ -15,6 +15,7 @@ from dcompile.artifact import Artifact, check_free, new_folder, seal
 from dcompile.backends import registry
 from dcompile.diagnostic import CompileError, error, suggest
 from dcompile.manifest import describe
+from dcompile.model import Facts
 from dcompile.source import Source
 from dcompile.strategy import Strategy
 from dcompile.text import TEMPLATE, TOKENIZER
@@ -109,7 +110,7 @@ def build(
         checked = read(strategy, settings)
     with watch.step("model"):
         loaded = load(model)
-    program = compile(checked, loaded, order, watch)
+    program = compile(checked, loaded, order, backend, watch)
     if missing := backend.missing(program):
         raise CompileError(missing)
     with watch.step(f"emit/{target}"), new_folder(Path(out), force) as folder:
@@ -119,7 +120,7 @@ def build(
     return Artifact(Path(out), artifact.manifest)
 
 
-def compile(strategy: Strategy, model: Model, order: Order, watch: Watch) -> Program:
+def compile(strategy: Strategy, model: Model, order: Order, backend: Backend, watch: Watch) -> Program:
     """All between a checked strategy and the backend: lower, passes, cut, the backend's own stages."""
     from dcompile.lower import lower
     from dcompile.passes import pipeline
@@ -130,7 +131,7 @@ def compile(strategy: Strategy, model: Model, order: Order, watch: Watch) -> Pro
     program = lower(strategy, model, batch=order.batch, capacity=capacity(order, model), rng=order.rng)
     watch.program("lower", "", program, time.perf_counter() - began)
     program = cut(program, order.loop)
-    return pipeline.run(program, without=order.without, limit=order.limit, observers=[watch.after_pass])
+    return pipeline.run(program, backend.stages, without=order.without, limit=order.limit, observers=[watch.after_pass])
 
 
 def capacity(order: Order, model: Model) -> int:
@@ -142,16 +143,18 @@ def capacity(order: Order, model: Model) -> int:
     return order.max_length or min(CAPACITY, most)
 
 
-def read(strategy: str | Path, settings: Mapping[str, Any] | None = None) -> Strategy:
+def read(strategy: str | Path | Source, settings: Mapping[str, Any] | None = None) -> Strategy:
     """A checked strategy from a path, the name of a standard one, or a text."""
-    from dcompile import dsl
+    with _installed():
+        from dcompile.dsl import checker, load
 
-    return dsl.load(source(strategy), settings)
+    return checker.require(load(strategy if isinstance(strategy, Source) else source(strategy), settings))
 
 
 def source(strategy: str | Path) -> Source:
     """Where a strategy is written: a `.dcs` file, the standard library (a bare name), or the string itself."""
-    from dcompile import dsl
+    with _installed():
+        from dcompile import dsl
 
     if isinstance(strategy, str) and ("{" in strategy or "\n" in strategy):
         return Source("<strategy>", strategy)
@@ -175,13 +178,20 @@ def check_model(strategy: Strategy, model: Model) -> None:
         raise CompileError(wrong)
 
 
+def facts(model: str | Path) -> Facts:
+    """What a checkpoint's configuration says; its weights are not read."""
+    with _installed():
+        from dcompile.models import read_facts
+
+    return read_facts(model, hashed=False)
+
+
 def load(model: str | Path) -> Model:
     """A model from a checkpoint folder or a GGUF file; `verify` finds it again by its fingerprint."""
-    try:
+    with _installed():
         from dcompile.models import load_model
-    except ModuleNotFoundError as e:
-        raise error("missing-package", f"a build needs {e.name}", "pip install dcompile[build]") from e
-    loaded = load_model(model)
+
+        loaded = load_model(model)
     whereabouts.remember(loaded.facts.fingerprint, model)
     return loaded
 
@@ -198,6 +208,19 @@ def backend_for(order: Order) -> Backend:
         if number is not None and number < 1:
             raise error("option-out-of-range", f"{name} is {number}", "give at least 1")
     return backend
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """Say what to install where an import fails because only the runtime is there."""
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.startswith("dcompile"):
+            raise
+        raise error(
+            "missing-package", f"compiling needs the package `{e.name}`", "pip install 'dcompile[build]'"
+        ) from e
 
 
 def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:

@@ -41,6 +41,10 @@ class Generation:
         if last.startswith(shown) and last != shown:
             yield last[len(shown) :]
 
+    def rows(self) -> list[Row]:
+        """The rows as the graphs left them; for after `pieces`."""
+        return [self._ended[r][0] for r in range(len(self.requests))]
+
     def results(self) -> list[Result]:
         """What each row came to; for after `pieces`."""
         return [self._result(r) for r in range(len(self.requests))]

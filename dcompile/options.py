@@ -49,7 +49,7 @@ def requests(manifest: Manifest, prompts: Sequence[tuple[int, ...]], options: Op
     controls = _controls(manifest, options)
     length = options.max_new_tokens
     if length is None:
-        length = _all_room(manifest, max((len(p) for p in prompts), default=0))
+        length = room(manifest, max((len(p) for p in prompts), default=0))
     seeds = _seeds(options.seed, len(prompts), controls.temperature > 0)
     return [Request(p, length, replace(controls, seed=s)) for p, s in zip(prompts, seeds, strict=True)]
 
@@ -98,11 +98,11 @@ def _seeds(seed: int | Sequence[int] | None, rows: int, random: bool) -> list[in
     return seeds
 
 
-def _all_room(manifest: Manifest, prompt: int) -> int:
-    """The longest answer behind a prompt of that length; at least 1, whether or not it fits."""
-    canvas = manifest.canvas
-    room = range(manifest.capacity - prompt, 0, -1)
-    fits = (n for n in room if prompt + extent(canvas, prompt, n) <= manifest.capacity)
+def room(manifest: Manifest, prompt: int, most: int | None = None) -> int:
+    """The longest answer, of `most` tokens, behind a prompt of that length; at least 1, whether or not it fits."""
+    canvas, free = manifest.canvas, manifest.capacity - prompt
+    lengths = range(free if most is None else min(most, free), 0, -1)
+    fits = (n for n in lengths if prompt + extent(canvas, prompt, n) <= manifest.capacity)
     return next((n for n in fits if not n % canvas.whole_answer and not (prompt + n) % canvas.whole_canvas), 1)
 
 

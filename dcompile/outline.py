@@ -1,4 +1,4 @@
-"""The text form of a Strategy: one statement a line, defaults and spans left out. What `show --stage strategy` prints."""
+"""The text form of a Strategy: one statement a line, defaults and spans left out (`show --stage strategy`)."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def _call(node: fx.Node) -> str:
         return f"while({given}; {', '.join(map(_value, node.args[3]))})"  # type: ignore[arg-type]
     if node.target is COND:
         return f"if({_value(node.args[0])}; {', '.join(map(_value, node.args[3]))})"  # type: ignore[arg-type]
-    given = [_value(a) for a in node.args] + [f"{k}={_value(v)}" for k, v in node.kwargs.items()]
-    return f"{_target(node)}({', '.join(given)})"
+    arguments = [_value(a) for a in node.args] + [f"{k}={_value(v)}" for k, v in node.kwargs.items()]
+    return f"{_target(node)}({', '.join(arguments)})"
 
 
 def _target(node: fx.Node) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcompile.artifact import Manifest
-from dcompile.feed import Request
+from dcompile.feed import Request, extent
 
 Reason = Literal["eos", "length", "stop", "interrupted"]
 
@@ -40,7 +40,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the state: what is committed from the answer's start, and the counters."""
+    """A row of the state: what is committed from the answer's start, and the counters. `canvas` and `order` hold all
+    answer positions: the token, and the number of the call that wrote it last (0: none)."""
 
     ids: tuple[int, ...]
     ended: bool
@@ -48,6 +49,8 @@ class Row:
     batch_calls: int
     fed: int
     per_call: tuple[int, ...]
+    canvas: tuple[int, ...]
+    order: tuple[int, ...]
 
 
 def read_row(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArray[Any]], row: int, done: bool) -> Row:
@@ -56,14 +59,17 @@ def read_row(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArr
     counted = done or manifest.canvas.init == "empty"
     count = int(state["count"][row]) if counted else _committed(manifest, request, state, row)
     calls = int(state["calls"][row])
-    order = state["order"][row, start:]
+    order = state["order"][row, start : start + extent(manifest.canvas, len(request.prompt), request.length)]
+    tokens = [int(i) for i in state["tokens"][row, start : start + len(order)]]
     return Row(
-        tuple(int(i) for i in state["tokens"][row, start : start + count]),
+        tuple(tokens[:count]),
         bool(state["ended"][row]) if done else False,
         calls,
         int(state["batch_calls"].flat[0]),
         int(state["fed"][row]),
         tuple(int(n) for n in np.bincount(order, minlength=calls + 1)[1 : calls + 1]),
+        tuple(tokens),
+        tuple(int(n) for n in order),
     )
 
 

@@ -43,11 +43,15 @@ class Session:
         for what the artifact cannot run.
         """
         one = _is_one(prompt)
-        run = self._start([prompt] if one else prompt, options)
-        for _ in run.pieces():
-            pass
-        results = run.results()
+        results = self.run([prompt] if one else prompt, **options).results()
         return results[0] if one else results
+
+    def run(self, prompts: Sequence[Prompt], **options: Any) -> Generation:
+        """As `generate`, for who wants to see more than results: the finished generation."""
+        generation = self._start(prompts, options)
+        for _ in generation.pieces():
+            pass
+        return generation
 
     def stream(self, prompt: Prompt, **options: Any) -> Stream:
         """Answer one prompt piece by piece: iterate over the texts, then read `result`.
@@ -69,11 +73,12 @@ class Session:
         chosen = _options(options)
         if chosen.stops:
             self._tokenizer("a stop string")
-        rows = requests(manifest, [self._encode(p) for p in prompts], chosen)
+        rows = requests(manifest, [self.encode(p) for p in prompts], chosen)
         check(manifest, rows)
         return Generation(manifest, self.executable, self.text, rows, chosen.stops)
 
-    def _encode(self, prompt: Prompt) -> tuple[int, ...]:
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """A prompt as token ids."""
         if isinstance(prompt, str):
             return tuple(self._tokenizer("a text").encode(prompt))
         return tuple(operator.index(i) for i in prompt)

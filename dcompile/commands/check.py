@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import typer
+
 from dcompile.commands import console
-from dcompile.commands.arguments import AsJson, OptionalMaxLength, OptionalModel, Set, Strategy, settings
+from dcompile.commands.arguments import AsJson, Batch, OptionalMaxLength, OptionalModel, Set, Strategy, settings
 from dcompile.diagnostic import CompileError
 
 
@@ -11,18 +13,25 @@ def check(
     strategy: Strategy,
     model: OptionalModel = None,
     max_length: OptionalMaxLength = None,
+    batch: Batch = 1,
     set_: Set = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Check a strategy, and say what it guarantees: progress, exactness of the cache, losslessness, shapes."""
+    """Check a strategy, and say what it guarantees: progress, exactness of the cache, losslessness, shapes, memory."""
+    from dcompile import compiler
+    from dcompile.dsl import checker
+
     try:
-        report = _report(strategy, model, max_length, settings(set_))
+        facts = compiler.facts(model) if model is not None else None
+        report = checker.report(compiler.read(strategy, settings(set_)), facts, max_length, batch)
     except CompileError as e:
-        if as_json:
-            console.print_json({"ok": False, "diagnostics": [console.diagnostic_object(d) for d in e.diagnostics]})
-            raise SystemExit(1) from None
-        raise
+        if not as_json:
+            raise
+        console.print_json({"diagnostics": [console.diagnostic_object(d) for d in e.diagnostics]})
+        raise typer.Exit(1) from None
     if as_json:
-        console.print_json({"ok": True, **report.as_dict()})
+        console.print_json(report.json())
     else:
-        console.out().print(str(report), markup=False)
+        console.out().print(console.coloured(str(report)))
+    if any(d.severity == "error" for d in report.diagnostics):
+        raise typer.Exit(1)

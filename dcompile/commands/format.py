@@ -16,12 +16,13 @@ def format(
 ) -> None:
     """Put strategy files in form; comments stay."""
     from dcompile.compiler import source
-    from dcompile.dsl.formatter import format_text
+    from dcompile.dsl import formatter
+    from dcompile.dsl.parser import parse
 
     changed = 0
     for file in files:
         old = source(file)
-        new = format_text(old)
+        new = formatter.format(parse(old))
         if new != old.text:
             changed += 1
             console.say(f"{file}: {'not in form' if check else 'formatted'}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dcompile.commands import console
 from dcompile.commands.arguments import AsJson
 
@@ -26,4 +28,4 @@ def first_words(text: str) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# ").rstrip())
-    return " ".join(lines).split(". ")[0].rstrip(".")
+    return re.split(r"\.\s+(?=[A-Z])", " ".join(lines))[0].rstrip(".")
