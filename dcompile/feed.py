@@ -74,7 +74,7 @@ def _check_blocks(canvas: Canvas, prompt: int, length: int) -> None:
         if (counted + length) % size:
             title = f"the strategy wants {what} in whole blocks of {size} tokens, and {counted + length} is none"
             near = max(1, round((counted + length) / size)) * size - counted
-            raise error("length-not-whole", title, f"ask for {near if near > 0 else near + size} new tokens")
+            raise error("uneven-blocks", title, f"ask for {near if near > 0 else near + size} new tokens")
 
 
 def _check_capacity(manifest: Manifest, requests: Sequence[Request]) -> None:

@@ -21,4 +21,4 @@ for (const { name, dtype, shape } of inputs) {
 const session = await ort.InferenceSession.create(join(folder, file));
 const out = await session.run(feeds);
 const count = Number(out.count.data[0]);
-console.log(Array.from(out.tokens.data.slice(prompt.length, prompt.length + count), Number).join(","));
+console.log(Array.from(out["tokens.out"].data.slice(prompt.length, prompt.length + count), Number).join(","));

@@ -100,7 +100,7 @@ def test_blocks_that_must_be_whole() -> None:
     strict = Canvas(init="masked", whole_answer=8)
     with pytest.raises(CompileError) as caught:
         session(Script([ids("a")]), canvas=strict).generate([5], max_new_tokens=13)
-    assert caught.value.diagnostics[0].code == "length-not-whole"
+    assert caught.value.diagnostics[0].code == "uneven-blocks"
     assert caught.value.diagnostics[0].help == "ask for 16 new tokens"
     assert len(session(Script([ids("a")]), canvas=strict).generate([5]).output_ids) == 24
 
