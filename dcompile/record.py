@@ -88,6 +88,7 @@ class Recorder(TorchDispatchMode):
         self.real: dict[int, Tensor] = {}
         self.scope = Scope(None)
         self.span: Span | None = None
+        self.tags: dict[str, str] = {}
         self.counter = 0
 
     @contextmanager
@@ -103,6 +104,15 @@ class Recorder(TorchDispatchMode):
             yield
         finally:
             self.span = before
+
+    @contextmanager
+    def tagged(self, **tags: str) -> Iterator[None]:
+        """Nodes made inside carry these words in their `meta`; passes ask for them."""
+        before, self.tags = self.tags, {**self.tags, **tags}
+        try:
+            yield
+        finally:
+            self.tags = before
 
     # ------------------------------------------------------------ every operation comes by here
 
@@ -128,8 +138,7 @@ class Recorder(TorchDispatchMode):
         node_args, node_kwargs = tree_map_only(Tensor, self.node, (args, kwargs))
         node_kwargs = {k: v for k, v in node_kwargs.items() if k not in ("device", "pin_memory", "layout")}
         node = self.scope.graph.call_function(func, node_args, node_kwargs)
-        if self.span is not None:
-            node.meta["span"] = self.span
+        self._describe(node)
         if isinstance(out, Tensor):
             self.scope.bind(out, node)
             return out
@@ -137,6 +146,11 @@ class Recorder(TorchDispatchMode):
         for i, item in enumerate(out):
             self.scope.bind(item, self.scope.graph.call_function(operator.getitem, (node, i)))
         return out
+
+    def _describe(self, node: fx.Node) -> None:
+        node.meta.update(self.tags)
+        if self.span is not None:
+            node.meta["span"] = self.span
 
     def _fake_of(self, tensor: Tensor) -> Tensor:
         if isinstance(tensor, FakeTensor):
@@ -236,8 +250,7 @@ class Recorder(TorchDispatchMode):
     def _results(self, node: fx.Node, like: Sequence[Tensor]) -> list[Tensor]:
         outs = [self.fresh(t) for t in like]
         node.meta["val"] = tuple(outs)
-        if self.span is not None:
-            node.meta["span"] = self.span
+        self._describe(node)
         for i, out in enumerate(outs):
             self.scope.bind(out, self.scope.graph.call_function(operator.getitem, (node, i)))
         return outs

@@ -10,7 +10,7 @@ from dcompile.lower.context import Context, Dist, Frame, either
 from dcompile.lower.frames import canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
 from dcompile.ops import FLOOR
-from dcompile.strategy import Area, Call, Expr, Literal
+from dcompile.strategy import REGION, Area, Call, Expr, Literal
 from dcompile.trace import Slots, call_backbone
 
 CHUNK = 64  # slots a prompt is stored in at a time
@@ -25,11 +25,13 @@ def call(ctx: Context, stmt: Call) -> None:
     running = number > 0 if ctx.active is None else (number > 0) & ctx.active
     _count(ctx, running, number)
     keep = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
-    hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else keep, alone=everything)
+    appends = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and ctx.strategy.canvas.init == "empty"
+    with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
+        hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else keep, alone=everything)
     if stmt.name is None:
         return
     logits = ctx.model.head(hidden)
-    if stmt.guidance is not None:
+    if stmt.guidance is not None and not (isinstance(stmt.guidance, Literal) and stmt.guidance.value == 0):
         logits = _guided(ctx, stmt.guidance, frame, fed, logits)
     facts = ctx.model.facts
     temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
@@ -50,7 +52,8 @@ def prefill(ctx: Context) -> None:
         frame = Frame(values["chunk"].expand(ctx.batch), width)
         slots = places(ctx, frame)
         fed = (slots >= values["chunk"]) & (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < upto.reshape(-1, 1))
-        forward(ctx, frame, fed, fed)
+        with ctx.recorder.tagged(call="prefill", store="rewrite"):
+            forward(ctx, frame, fed, fed)
         return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + width}
 
     carried = {**{n: outer[n] for n in names}, "chunk": torch.zeros(1, dtype=torch.int64)}
@@ -115,7 +118,7 @@ def _bias(attended: Tensor) -> Tensor:
 def _guided(ctx: Context, guidance: Expr, frame: Frame, fed: Tensor, conditional: Tensor) -> Tensor:
     """Classifier-free guidance: u + (g + 1)(c - u), u from the canvas with its prompt masked (LLaDA's generate)."""
     before = ctx.values["tokens"]
-    prompt = ctx.value(Area(guidance.type, guidance.span, "prompt"), frame)
+    prompt = ctx.value(Area(REGION, guidance.span, "prompt"), frame)
     hidden_tokens = torch.where(prompt, ctx.model.facts.mask_id, look(ctx, before, frame))
     ctx.values["tokens"] = store(ctx, before, frame, hidden_tokens)
     u = ctx.model.head(forward(ctx, frame, fed, None, alone=True))
@@ -129,6 +132,16 @@ def _count(ctx: Context, running: Tensor, number: Tensor) -> None:
     ctx.values["calls"] = ctx.values["calls"] + one
     ctx.values["batch_calls"] = ctx.values["batch_calls"] + either(running).to(torch.int64)
     ctx.values["fed"] = ctx.values["fed"] + one * number
+
+
+def _title(stmt: Call) -> str:
+    """What a graph that holds this call is named after."""
+    match stmt:
+        case Call(name=None):
+            return "store"
+        case Call(feed=Area(name=area)):
+            return area
+    return "block"
 
 
 def _keeps_none(stmt: Call) -> bool:

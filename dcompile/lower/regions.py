@@ -117,7 +117,7 @@ def frame_of(ctx: Context, region: Expr) -> Frame:
         case Op(op="and", args=args):
             each = [frame_of(ctx, a) for a in args if a.type.each]
             return min(each, key=lambda f: f.width)
-        case Op(op="or", args=args):
+        case Op(op="or" | "select", args=args):
             each = [frame_of(ctx, a) for a in args if a.type.each]
             return each[0] if all(f.key == each[0].key for f in each) else canvas(ctx)
         case Take(region=inner):

@@ -1,0 +1,253 @@
+"""Carry only what a loop writes of the key and value caches; capture the rest.
+
+Runtimes copy a carried tensor that changes, every turn, and read a captured one for nothing. Two cases:
+
+rows      a loop that rewrites the same slots each turn (Fast-dLLM's dual cache): the rows are carried, the cache is
+          captured, and the rows are stored once behind the loop;
+tail      a loop that appends (autoregression): an inner loop of at most `turns` turns carries a short tail, attention
+          reads the captured prefix and the tail, and the tail is merged once behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from dcompile.ops import FLOOR
+from dcompile.passes.base import Pass
+from dcompile.passes.facts import results
+from dcompile.passes.replay import Replay, rerecord_all
+from dcompile.program import Program
+
+aten = torch.ops.aten
+ATTEND = torch.ops.dcompile.attend.default
+
+
+@dataclass(frozen=True)
+class CaptureCache(Pass):
+    """`turns`: tokens appended before the tail is merged into the cache."""
+
+    turns: int = 32
+    name: ClassVar[str] = "capture-cache"
+
+    def run(self, program: Program) -> Program:
+        def kind(*args: Any) -> Replay:
+            return _Capturing(self.turns, program.capacity, *args)
+
+        return rerecord_all(program, kind)
+
+
+@dataclass(frozen=True)
+class Store:
+    """One write into a carried cache: its place among the carried values, and the nodes of the scatter."""
+
+    at: int
+    cache: fx.Node
+    scatter: fx.Node
+    index: fx.Node
+    source: fx.Node
+    kept: fx.Node
+    old: fx.Node
+
+
+def stores(body: fx.GraphModule, names: tuple[str, ...]) -> list[Store]:
+    """The caches that a body reads in attention and rewrites by one scatter."""
+    places = [n for n in body.graph.nodes if n.op == "placeholder"]
+    found = []
+    for at, (name, out) in enumerate(zip(names, results(body), strict=True)):
+        place = places[at]
+        if out.target is aten.scatter.src and out.args[0] is place and out.meta["val"].dim() == 4:
+            _, _, index, source = out.args
+            if source.target is aten.where.self and source.args[2].target is aten.gather.default:
+                found.append(Store(at, place, out, index, source, source.args[0], source.args[2]))
+    return found
+
+
+def depends(node: fx.Node, places: set[fx.Node]) -> set[fx.Node]:
+    """Which of these placeholders a node's value depends on."""
+    seen: set[fx.Node] = set()
+    stack = [node]
+    while stack:
+        item = stack.pop()
+        if item not in seen:
+            seen.add(item)
+            stack.extend(item.all_input_nodes)
+    return seen & places
+
+
+class _Capturing(Replay):
+    def __init__(self, turns: int, capacity: int, *args: Any) -> None:
+        super().__init__(*args)
+        self.turns, self.capacity = turns, capacity
+
+    def inside(self, module: fx.GraphModule, inputs: Any) -> list[Tensor]:
+        return _Capturing(self.turns, self.capacity, self.recorder, module, inputs, self).run()
+
+    def loop(self, node: fx.Node, args: Any) -> list[Tensor]:
+        body, names = args[1], node.meta["carried"]
+        found = stores(body, names)
+        if not found or "stored" not in names:
+            return super().loop(node, args)
+        places = [n for n in body.graph.nodes if n.op == "placeholder"]
+        carried = set(places[: len(names)])
+        stored = places[names.index("stored")]
+        biases = {n.args[3][0] for n in body.graph.nodes if n.target is ATTEND and len(n.args[1]) == 2}
+        same_slots = all(not depends(s.index, carried) for s in found)
+        if same_slots and all(depends(b, carried) <= {stored} for b in biases):
+            return self._rows(node, args, found)
+        if all(s.scatter.meta.get("store") == "append" for s in found) and len(biases) == 1:
+            return self._tail(node, args, found)
+        return super().loop(node, args)
+
+    # ------------------------------------------------------------ the same rows each turn
+
+    def _rows(self, node: fx.Node, args: Any, found: list[Store]) -> list[Tensor]:
+        cond, body, carried, captured = args
+        names = list(node.meta["carried"])
+        outer = dict(zip(names, carried, strict=True))
+        fixed = _Rows(self.turns, self.capacity, self.recorder, body, [*carried, *captured], self)
+        index = {s.at: fixed.value(s.index) for s in found}
+        start = {names[s.at]: torch.gather(outer[names[s.at]], 2, index[s.at]) for s in found}
+
+        def turn(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            whole = [outer[n] if n in start else values[n] for n in names]
+            inner = _Rows(self.turns, self.capacity, self.recorder, body, [*whole, *captured], self)
+            inner.prepare(found, {s.at: values[names[s.at]] for s in found}, outer["stored"])
+            return dict(zip(names, inner.run(), strict=True))
+
+        result = self.recorder.loop({**outer, **start}, lambda v: self.inside(cond, [*v.values(), *captured])[0], turn)
+        for s in found:
+            name = names[s.at]
+            result[name] = torch.scatter(outer[name], 2, index[s.at], result[name])
+        return list(result.values())
+
+    # ------------------------------------------------------------ a tail that is merged now and then
+
+    def _tail(self, node: fx.Node, args: Any, found: list[Store]) -> list[Tensor]:
+        cond, body, carried, captured = args
+        names = list(node.meta["carried"])
+        caches = {names[s.at] for s in found}
+
+        def again(values: dict[str, Tensor]) -> Tensor:
+            return self.inside(cond, [*[values[n] for n in names], *captured])[0]
+
+        def chunk(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            tails = {n: torch.zeros(*values[n].shape[:2], self.turns, values[n].shape[3]) for n in names if n in caches}
+            row = torch.full(values["stored"].shape, -1, dtype=torch.int64)
+            inner = {**{n: values[n] for n in names if n not in caches}, **{f"tail_{n}": t for n, t in tails.items()}}
+            inner |= {"tail_row": row, "turn": torch.zeros(1, dtype=torch.int64)}
+
+            def turn(now: dict[str, Tensor]) -> dict[str, Tensor]:
+                whole = [values[n] if n in caches else now[n] for n in names]
+                replay = _Tail(self.turns, self.capacity, self.recorder, body, [*whole, *captured], self)
+                replay.prepare(found, {s.at: now[f"tail_{names[s.at]}"] for s in found}, now["tail_row"], now["turn"])
+                out = dict(zip(names, replay.run(), strict=True))
+                new = {f"tail_{names[s.at]}": replay.tails[s.at] for s in found}
+                kept = {n: out[n] for n in names if n not in caches}
+                return {**kept, **new, "tail_row": replay.rows_now(), "turn": now["turn"] + 1}
+
+            def more(now: dict[str, Tensor]) -> Tensor:
+                merged = {n: values[n] if n in caches else now[n] for n in names}
+                return again(merged) & (now["turn"] < self.turns)
+
+            done = self.recorder.loop(inner, more, turn)
+            merged = {n: _merge(values[n], done[f"tail_{n}"], done["tail_row"]) for n in names if n in caches}
+            return {n: merged.get(n, done.get(n)) for n in names}  # type: ignore[misc]
+
+        return list(self.recorder.loop(dict(zip(names, carried, strict=True)), again, chunk).values())
+
+
+def _merge(cache: Tensor, tail: Tensor, row: Tensor) -> Tensor:
+    """A cache [B, G, C, D] with the tail's rows [B, G, T, D] where `row` [B, C] (-1: none) says."""
+    index = torch.clamp(row, min=0).reshape(row.shape[0], 1, -1, 1)
+    picked = torch.gather(tail, 2, index.expand(cache.shape))
+    return torch.where((row >= 0).reshape(row.shape[0], 1, -1, 1), picked, cache)
+
+
+class _Rows(_Capturing):
+    """A body whose caches are captured: reads of the rewritten rows take the carried rows."""
+
+    def prepare(self, found: list[Store], rows: dict[int, Tensor], stored: Tensor) -> None:
+        self.replaced = {s.old: rows[s.at] for s in found}
+        self.written = {s.scatter: s.source for s in found}
+        self.stored = stored
+        names = [n for n in self.module.graph.nodes if n.op == "placeholder"]
+        self.frozen: dict[fx.Node, Any] = {n: v for n, v in self.env.items() if n in names}
+        for node, value in self.frozen.items():
+            if node.name == "stored" or str(node.target) == "stored":
+                self.frozen[node] = stored
+
+    def visit(self, node: fx.Node) -> Any:
+        if not hasattr(self, "replaced"):
+            return super().visit(node)
+        if node in self.replaced:
+            return self.replaced[node]
+        if node in self.written:
+            return self.value(self.written[node])
+        if node.target is ATTEND and len(node.args[1]) == 2:  # type: ignore[arg-type]
+            return self._attend(node)
+        return super().visit(node)
+
+    def _attend(self, node: fx.Node) -> Tensor:
+        """Rows that the loop rewrites are hidden from the cached part, so what is stored before the loop decides it."""
+        q, k, v, bias, scale = fx.node.map_arg(node.args, lambda n: n)
+        if bias[0] not in self.frozen:
+            before = Replay(self.recorder, self.module, [])
+            before.env = self.frozen
+            before.value(bias[0])
+        parts = [self.frozen[bias[0]], self.value(bias[1])]
+        keys, values = [[self.value(n) for n in part] for part in (k, v)]
+        return ATTEND(self.value(q), keys, values, parts, scale)  # type: ignore[no-any-return]
+
+
+class _Tail(_Capturing):
+    """A body that appends: fresh rows go into the tail first, attention reads the prefix and the tail."""
+
+    def prepare(self, found: list[Store], tails: dict[int, Tensor], row: Tensor, turn: Tensor) -> None:
+        self.found = {s.cache: s for s in found}
+        self.written = {s.scatter for s in found}
+        self.tails, self.row, self.turn = dict(tails), row, turn
+        self.first = found[0]
+        self.biases: tuple[Tensor, Tensor] | None = None
+        self.now: Tensor | None = None
+
+    def visit(self, node: fx.Node) -> Any:
+        if node in self.written:
+            return self.value(node.args[0])  # type: ignore[arg-type]
+        if node.target is ATTEND and len(node.args[1]) == 2:  # type: ignore[arg-type]
+            return self._attend(node)
+        return super().visit(node)
+
+    def rows_now(self) -> Tensor:
+        """Which tail row holds each slot [B, C], this turn's included."""
+        if self.now is None:
+            slots = self.value(self.first.index)[:, 0, :, 0]
+            kept = self.value(self.first.kept).reshape(slots.shape)
+            old = torch.gather(self.row, 1, slots)
+            self.now = torch.scatter(self.row, 1, slots, torch.where(kept, self.turn, old))
+        return self.now
+
+    def _attend(self, node: fx.Node) -> Tensor:
+        q, k, v, bias, scale = fx.node.map_arg(node.args, lambda n: n)
+        keys = [self.value(k[0]), self._append(self.found[k[0]], self.value(k[1]))]
+        values = [self.value(v[0]), self._append(self.found[v[0]], self.value(v[1]))]
+        if self.biases is None:
+            self.biases = self._split(self.value(bias[0]), self.value(bias[1]))
+        return ATTEND(self.value(q), keys, values, list(self.biases), scale)  # type: ignore[no-any-return]
+
+    def _append(self, store: Store, new: Tensor) -> Tensor:
+        index = self.turn.reshape(1, 1, 1, 1).expand(new.shape)
+        self.tails[store.at] = torch.scatter(self.tails[store.at], 2, index, new)
+        return self.tails[store.at]
+
+    def _split(self, cached: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
+        """The bias [B, 1, 1, C] of all slots, the fresh one included, split into the prefix's and the tail's."""
+        slots = self.value(self.first.index)[:, :1, :, 0].unsqueeze(1)
+        row = self.rows_now().reshape(cached.shape)
+        whole = torch.scatter(cached, 3, slots.expand(fresh.shape), fresh)
+        dump = torch.full((*cached.shape[:3], self.turns + 1), FLOOR)
+        tail = torch.scatter(dump, 3, torch.where(row >= 0, row, self.turns), whole)[..., : self.turns]
+        return torch.where(row >= 0, FLOOR, cached), tail

@@ -1,0 +1,126 @@
+"""Rewriting by running again: replay a graph into a recorder, and do something else at chosen nodes.
+
+Where a pass changes the shape of loops, this is simpler than moving nodes: what is replayed is recorded afresh, with
+captures, values and spans in order. Programs are pure, so nodes may be evaluated on demand and in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from dcompile.passes.facts import results
+from dcompile.program import COND, WHILE, Graph, Program, modules
+from dcompile.record import Recorder
+
+TAGS = ("call", "store")
+
+
+class Replay:
+    """Evaluates the nodes of one graph on demand. `inputs` gives its placeholders their tensors, in order."""
+
+    def __init__(self, recorder: Recorder, module: fx.GraphModule, inputs: Sequence[Tensor], parent: Replay | None = None):
+        self.recorder, self.module = recorder, module
+        places = [n for n in module.graph.nodes if n.op == "placeholder"]
+        self.env: dict[fx.Node, Any] = dict(zip(places, inputs, strict=True))
+        self.parent = parent
+
+    def visit(self, node: fx.Node) -> Any:
+        """What a node becomes; passes override this and fall back on it."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
+        tags = {k: node.meta[k] for k in TAGS if k in node.meta}
+        with self.recorder.at(node.meta.get("span", self.recorder.span)), self.recorder.tagged(**tags):
+            if node.target is WHILE:
+                return self.loop(node, args)
+            if node.target is COND:
+                pred, yes, no, operands = args
+                return self.recorder.branch(pred, lambda: self.inside(yes, operands), lambda: self.inside(no, operands))
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def loop(self, node: fx.Node, args: Sequence[Any]) -> list[Tensor]:
+        cond, body, carried, captured = args
+        names = node.meta["carried"]
+        result = self.recorder.loop(
+            dict(zip(names, carried, strict=True)),
+            lambda v: self.inside(cond, [*v.values(), *captured])[0],
+            lambda v: dict(zip(names, self.inside(body, [*v.values(), *captured]), strict=True)),
+        )
+        return list(result.values())
+
+    def inside(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Replay an inner graph with the same rules."""
+        return type(self)(self.recorder, module, inputs, self).run()
+
+    def value(self, node: fx.Node) -> Any:
+        """The replayed value of a node, evaluated now if it was not yet."""
+        if node not in self.env:
+            if node.op == "get_attr":
+                found = _attribute(self.module, str(node.target))
+                self.env[node] = found if isinstance(found, fx.GraphModule) else self.recorder._fake_of(found)
+            else:
+                for before in _missing(node, self.env):
+                    self.env[before] = self._leaf_or_visit(before)
+        return self.env[node]
+
+    def _leaf_or_visit(self, node: fx.Node) -> Any:
+        return self.value(node) if node.op == "get_attr" else self.visit(node)
+
+    def run(self) -> list[Tensor]:
+        """The results, everything evaluated in the written order."""
+        for node in self.module.graph.nodes:
+            if node.op == "call_function":
+                self.value(node)
+        return [self.value(n) for n in results(self.module)]
+
+
+def _missing(node: fx.Node, env: Mapping[fx.Node, Any]) -> list[fx.Node]:
+    """Nodes to evaluate for `node`, inputs first (no recursion: chains are thousands of nodes long)."""
+    order: list[fx.Node] = []
+    stack, seen = [(node, False)], set()
+    while stack:
+        item, ready = stack.pop()
+        if ready:
+            order.append(item)
+        elif item not in env and item not in seen:
+            seen.add(item)
+            stack.append((item, True))
+            stack.extend((i, False) for i in item.all_input_nodes)
+    return order
+
+
+def _attribute(module: fx.GraphModule, target: str) -> Any:
+    found: Any = module
+    for part in target.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def weights_of(module: fx.GraphModule) -> dict[str, Tensor]:
+    """Every tensor that a graph, or one inside it, has as an attribute, by the name that it has there."""
+    found: dict[str, Tensor] = {}
+    for inner in modules(module):
+        for node in inner.graph.nodes:
+            if node.op == "get_attr":
+                value = _attribute(inner, node.target)
+                if isinstance(value, Tensor):
+                    found[node.target] = value
+    return found
+
+
+def rerecord(
+    graph: Graph, kind: Callable[[Recorder, fx.GraphModule, Sequence[Tensor]], Replay] = Replay
+) -> Graph:
+    """A graph replayed whole by a kind of Replay."""
+    recorder = Recorder(weights_of(graph.module))
+    with recorder.recording():
+        inputs = [recorder.input(p.name, p.shape, getattr(torch, p.dtype)) for p in graph.inputs]
+        module = recorder.finish(kind(recorder, graph.module, inputs).run())
+    return replace(graph, module=module)
+
+
+def rerecord_all(program: Program, kind: Callable[[Recorder, fx.GraphModule, Sequence[Tensor]], Replay]) -> Program:
+    return program.with_graphs(tuple(rerecord(g, kind) for g in program.graphs))
