@@ -19,16 +19,18 @@ def check(
 ) -> None:
     """Check a strategy, and say what it guarantees: progress, exactness of the cache, losslessness, shapes, memory."""
     from dcompile import compiler
-    from dcompile.dsl import checker
 
     try:
+        checked = compiler.read(strategy, settings(set_))
         facts = compiler.facts(model) if model is not None else None
-        report = checker.report(compiler.read(strategy, settings(set_)), facts, max_length, batch)
     except CompileError as e:
         if not as_json:
             raise
         console.print_json({"diagnostics": [console.diagnostic_object(d) for d in e.diagnostics]})
         raise typer.Exit(1) from None
+    from dcompile.dsl import checker
+
+    report = checker.report(checked, facts, max_length, batch)
     if as_json:
         console.print_json(report.json())
     else:

@@ -44,19 +44,18 @@ def run(
         raise typer.BadParameter("give one of --prompt, --chat and --prompt-ids", param_hint="prompt")
     if system is not None and chat is None:
         raise typer.BadParameter("--system needs --chat", param_hint="--system")
-    from dcompile.session import load
-
-    session = load(artifact, threads)
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
         "repetition_penalty": repetition_penalty, "banned_tokens": ids(ban), "min_length": min_length,
         "eos_ids": None if eos_ids is None else ids(eos_ids), "stop": stop or (), "seed": seed,
     }  # fmt: skip
+    question: Any = prompt if prompt_ids is None else ids(prompt_ids)
+    from dcompile.session import load
+
+    session = load(artifact, threads)
     if chat is not None:
         asked = [{"role": "user", "content": chat}]
-        question: Any = session.chat([{"role": "system", "content": system}, *asked] if system is not None else asked)
-    else:
-        question = prompt if prompt is not None else ids(prompt_ids or "")
+        question = session.chat([{"role": "system", "content": system}, *asked] if system is not None else asked)
     if session.artifact.manifest.loop == "inside":
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to keep before the end, so Ctrl-C need not wait for it
     _answer(session.stream(question, **options), as_json)
