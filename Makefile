@@ -25,8 +25,8 @@ install: .venv/installed  ## the package, editable, with everything to build, te
 	@touch $@
 
 demo: install  ## the main job: build a strategy with the committed model, run the artifact, verify it
-	$(DCOMPILE) build llada_low_confidence --model examples/list_tasks/checkpoint --target onnx --max-length 128 --force -o build/demo
-	$(DCOMPILE) run build/demo --prompt "reverse: Anna, Bo, Carl" --max-new-tokens 32
+	$(DCOMPILE) build fast_dllm_dual --model examples/list_tasks/checkpoint --target onnx --max-length 128 --force -o build/demo
+	$(DCOMPILE) run build/demo --max-new-tokens 32 --chat "Reverse the line : [Albin Ashley, Tila Oakwick, Corden Pinefield]"
 	$(DCOMPILE) verify build/demo
 
 test: install  ## the fast tests: under 10 minutes on 2 cores
