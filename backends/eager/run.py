@@ -59,7 +59,12 @@ def _call(node: fx.Node, env: dict[fx.Node, Any], check: bool) -> Any:
 
 
 def _loop(
-    cond: fx.GraphModule, body: fx.GraphModule, carried: Sequence[Tensor], captured: Sequence[Tensor] = (), *, check: bool
+    cond: fx.GraphModule,
+    body: fx.GraphModule,
+    carried: Sequence[Tensor],
+    captured: Sequence[Tensor] = (),
+    *,
+    check: bool,
 ) -> tuple[Tensor, ...]:
     state = tuple(carried)
     while bool(_run(cond, (*state, *captured), check)[0]):

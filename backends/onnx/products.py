@@ -140,6 +140,18 @@ def layer_norm(
     return at.op("LayerNormalization", x, scale, bias, axis=x.rank - len(shape), epsilon=float(eps))
 
 
+def native_layer_norm(at: Scope, out: Sequence[Typed], *args: Any) -> Sequence[ir.Value]:
+    """The first result alone: nothing that decodes reads mean and deviation."""
+    return [layer_norm(at, out[0], *args), *(ir.Value(name="") for _ in out[1:])]
+
+
+def flash_attention(
+    at: Scope, out: Sequence[Typed], q: Typed, k: Typed, v: Typed, dropout: float, causal: bool, mask: Typed | None,
+    scale: float | None,
+) -> Sequence[ir.Value]:  # fmt: skip
+    return [scaled_dot_product_attention(at, out[0], q, k, v, mask, dropout, causal, scale), ir.Value(name="")]
+
+
 OPS: dict[Any, Callable[..., Any]] = {
     **{target: matmul for target in (aten.mm.default, aten.bmm.default, aten.matmul.default)},
     **{target: vector_product for target in (aten.mv.default, aten.dot.default)},
@@ -147,6 +159,8 @@ OPS: dict[Any, Callable[..., Any]] = {
     aten.addmm.default: addmm,
     aten.baddbmm.default: baddbmm,
     aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu.default: flash_attention,
     aten.layer_norm.default: layer_norm,
+    aten.native_layer_norm.default: native_layer_norm,
     torch.ops.dcompile.attend.default: attend,
 }

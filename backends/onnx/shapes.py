@@ -21,7 +21,6 @@ def same(at: Scope, out: Typed, x: Typed, *_: Any) -> ir.Value:
     return at.to(x, out.dtype)
 
 
-
 def view(at: Scope, out: Typed, x: Typed, *_: Any) -> ir.Value:
     return at.reshape(x, out.shape)
 
@@ -109,7 +108,9 @@ def unbind(at: Scope, out: Sequence[Typed], x: Typed, axis: int = 0) -> Sequence
 def flip(at: Scope, out: Typed, x: Typed, axes: Sequence[int]) -> ir.Value:
     listed = [axis_of(a, x.rank) for a in axes]
     ends = [-(2**31)] * len(listed)
-    return at.op("Slice", x, at.ints(*[-1] * len(listed)), at.ints(*ends), at.ints(*listed), at.ints(*[-1] * len(listed)))
+    return at.op(
+        "Slice", x, at.ints(*[-1] * len(listed)), at.ints(*ends), at.ints(*listed), at.ints(*[-1] * len(listed))
+    )
 
 
 def roll(at: Scope, out: Typed, x: Typed, shifts: Sequence[int], axes: Sequence[int] = ()) -> ir.Value:
@@ -137,9 +138,25 @@ def pad(at: Scope, out: Typed, x: Typed, pads: Sequence[int], value: float = 0) 
     return at.to(Typed(padded, carrier, out.shape), out.dtype)
 
 
+def pad_mode(
+    at: Scope, out: Typed, x: Typed, pads: Sequence[int], mode: str = "constant", value: Any = None
+) -> ir.Value:
+    assert mode == "constant", f"padding by `{mode}`"
+    return pad(at, out, x, pads, value or 0)
+
+
 def repeat(at: Scope, out: Typed, x: Typed, counts: Sequence[int]) -> ir.Value:
     shape = (1,) * (len(counts) - x.rank) + x.shape
     return at.op("Tile", at.reshape(x, shape), at.ints(*counts))
+
+
+def repeat_interleave(at: Scope, out: Typed, x: Typed, count: int, axis: int | None = None, *_: Any) -> ir.Value:
+    """Each element `count` times in a row."""
+    shape = list(x.shape) if axis is not None else [size_of(x.shape)]
+    place = axis_of(axis or 0, len(shape)) + 1
+    spread = [*shape[:place], 1, *shape[place:]]
+    wide = Typed(at.reshape(x, spread), x.dtype, tuple(spread))
+    return at.reshape(at.expand(wide, [*shape[:place], count, *shape[place:]]), out.shape)
 
 
 def triangle(upper: bool) -> Callable[..., ir.Value]:
@@ -186,6 +203,7 @@ SAME = (
     aten.clone.default,
     aten.alias.default,
     aten.detach.default,
+    aten.detach_.default,
     aten.contiguous.default,
     aten.lift_fresh_copy.default,
     aten.lift_fresh.default,
@@ -238,7 +256,9 @@ OPS: dict[Any, Callable[..., Any]] = {
     aten.flip.default: flip,
     aten.roll.default: roll,
     aten.constant_pad_nd.default: pad,
+    aten.pad.default: pad_mode,
     aten.repeat.default: repeat,
+    aten.repeat_interleave.self_int: repeat_interleave,
     aten.tril.default: triangle(False),
     aten.triu.default: triangle(True),
 }

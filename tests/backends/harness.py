@@ -13,11 +13,12 @@ from dcompile.backends import registry
 from dcompile.backends.eager.run import interpret
 from dcompile.model import Facts
 from dcompile.program import Graph, Port, Program
-from dcompile.strategy import Strategy
+from dcompile.strategy import Canvas, Strategy
 
 Runner = Callable[[fx.GraphModule, Sequence[Tensor]], Sequence[Tensor]]
 
 FACTS = Facts("test", "causal", False, 16, 8, 1, 1, 1, 8, 64, None, ())
+STRATEGY = Strategy("test", (), (), Canvas("masked"), (), ())
 
 
 def port(name: str, tensor: Tensor) -> Port:
@@ -35,8 +36,7 @@ def program_of(module: fx.GraphModule, name: str = "main") -> Program:
         tuple(port(f"in_{i}", f) for i, f in enumerate(fakes)),
         tuple(port(f"out_{i}", n.meta["val"]) for i, n in enumerate(nodes)),  # type: ignore[union-attr]
     )
-    strategy = Strategy.__new__(Strategy)  # backends do not read it
-    return Program(strategy, FACTS, 1, 8, (graph,))
+    return Program(STRATEGY, FACTS, 1, 8, (graph,))
 
 
 def through(target: str) -> Runner:
