@@ -54,18 +54,17 @@ class Writer:
 
     def put(self, text: str, span_end: int, indent: int) -> None:
         """One line, with the comments that stood on or inside what it says."""
-        line_end = self.text.find("\n", span_end)
-        line_end = len(self.text) if line_end < 0 else line_end
         here = []
-        while self.comments and self.comments[0].span.start < line_end:
+        while self.comments and not self.text[span_end : self.comments[0].span.start].strip(" \t;"):
             here.append(self.comments.pop(0))
-        for inner in here[:-1]:
-            self.lines.append("  " * indent + inner.text)
+        while here and here[0].span.start < span_end:
+            self.lines.append("  " * indent + here.pop(0).text)
         line = "  " * indent + text
         if here:
             at = here[-1].span.start
             column = at - (self.text.rfind("\n", 0, at) + 1)
-            line = f"{line.ljust(column - 1)} {here[-1].text}" if len(line) < column else f"{line}  {here[-1].text}"
+            aligned = self.text[max(0, at - 3) : at] == "   "
+            line = f"{line.ljust(column - 2) if aligned else line}  {here[-1].text}"
         self.lines.append(line)
         self.end = max(span_end, here[-1].span.end if here else 0)
 
@@ -259,7 +258,7 @@ def _expr(node: syntax.Expr) -> tuple[str, str]:
             first = "sum" if level == "compare" else level
             return level, f"{expr(left, first)} {op} {expr(right, _tighter(level))}"
         case syntax.In(_, value, region):
-            return "in", f"{expr(value, 'in')} in {expr(region, 'compare')}"
+            return "in", f"{expr(value, 'compare')} in {expr(region, 'in')}"
         case syntax.Where(_, region, predicate):
             return "where", f"{expr(region, 'where')} where {expr(predicate, 'if')}"
         case syntax.Choice(_, condition, then, otherwise):
