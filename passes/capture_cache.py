@@ -173,12 +173,9 @@ class _Rows(_Capturing):
     def prepare(self, found: list[Store], rows: dict[int, Tensor], stored: Tensor) -> None:
         self.replaced = {s.old: rows[s.at] for s in found}
         self.written = {s.scatter: s.source for s in found}
-        self.stored = stored
-        names = [n for n in self.module.graph.nodes if n.op == "placeholder"]
-        self.frozen: dict[fx.Node, Any] = {n: v for n, v in self.env.items() if n in names}
-        for node, value in self.frozen.items():
-            if node.name == "stored" or str(node.target) == "stored":
-                self.frozen[node] = stored
+        places = [n for n in self.module.graph.nodes if n.op == "placeholder"]
+        frozen = [stored if n.target == "stored" else self.env[n] for n in places]
+        self.before = Replay(self.recorder, self.module, frozen)
 
     def visit(self, node: fx.Node) -> Any:
         if not hasattr(self, "replaced"):
@@ -194,11 +191,7 @@ class _Rows(_Capturing):
     def _attend(self, node: fx.Node) -> Tensor:
         """Rows that the loop rewrites are hidden from the cached part, so what is stored before the loop decides it."""
         q, k, v, bias, scale = fx.node.map_arg(node.args, lambda n: n)
-        if bias[0] not in self.frozen:
-            before = Replay(self.recorder, self.module, [])
-            before.env = self.frozen
-            before.value(bias[0])
-        parts = [self.frozen[bias[0]], self.value(bias[1])]
+        parts = [self.before.value(bias[0]), self.value(bias[1])]
         keys, values = [[self.value(n) for n in part] for part in (k, v)]
         return ATTEND(self.value(q), keys, values, parts, scale)  # type: ignore[no-any-return]
 
