@@ -54,10 +54,9 @@ class Row:
 
 
 def read_row(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArray[Any]], row: int, done: bool) -> Row:
-    """Row `row` of the state; the graphs count an answer that grows or is `done`; else it is the committed run."""
+    """Row `row` of the state; the graphs count the answer when they are `done`, before that it is the committed run."""
     start = int(state["start"][row])
-    counted = done or manifest.canvas.init == "empty"
-    count = int(state["count"][row]) if counted else _committed(manifest, request, state, row)
+    count = int(state["count"][row]) if done else _committed(manifest, request, state, row)
     calls = int(state["calls"][row])
     order = state["order"][row, start : start + extent(manifest.canvas, len(request.prompt), request.length)]
     tokens = [int(i) for i in state["tokens"][row, start : start + len(order)]]
@@ -75,8 +74,10 @@ def read_row(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArr
 
 def _committed(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArray[Any]], row: int) -> int:
     start, length = int(state["start"][row]), int(state["length"][row])
-    masked = state["masked"][row, start : start + length]
-    run = int(masked.argmax()) if masked.any() else length
+    grows = manifest.canvas.init == "empty"
+    open_ = state["order"][row] == 0 if grows else state["masked"][row]
+    open_ = open_[start : start + length]
+    run = int(open_.argmax()) if open_.any() else length
     if manifest.stops_on_eos:
         eos = np.isin(state["tokens"][row, start : start + run], request.controls.eos_ids)
         run = int(eos.argmax()) + 1 if eos.any() else run
