@@ -31,7 +31,7 @@ def check(strategy: Strategy) -> list[Diagnostic]:
                     "not-lossless",
                     "the strategy requires to be lossless, and is not",
                     label,
-                    help="take out `require lossless`, or the line above",
+                    help="take out `require lossless`, or change this line",
                 )
             )
     return out

@@ -49,34 +49,38 @@ def syntax_mistake(source: Source, problem: UnexpectedInput, before: int) -> Dia
 
 
 def _unexpected(source: Source, problem: UnexpectedToken, at: int, before: int) -> Diagnostic:
-    wanted = expected(set(problem.accepts))
+    accepts = set(problem.accepts)
+    wanted = _wanted(accepts)
     token = problem.token
+    behind = Label(Span(before, before + 1, source), f"expected {wanted}")
+    opener = _unclosed(source.text[:at])
+    opened = () if opener is None else (Label(Span(opener, opener + 1, source), "opened here"),)
     if token.type == "$END" or at >= len(source.text):
-        opener = _unclosed(source.text)
-        secondary = () if opener is None else (Label(Span(opener, opener + 1, source), "opened here"),)
-        label = Label(Span(before, before + 1, source), f"expected {wanted}")
-        return Diagnostic("unfinished-text", "the text ends too early", label, secondary)
+        return Diagnostic("unfinished-text", "the text ends too early", behind, opened)
     if token.type == "_NL":
-        label = Label(Span(before, before + 1, source), f"expected {wanted}")
-        return Diagnostic("unexpected-end-of-line", "the line ends too early", label, help=_help(token.type, problem))
-    span = Span(at, at + len(token), source)
-    if set(problem.accepts) & {"_NL", "RBRACE"} and not set(problem.accepts) & OPERAND:
-        wanted = "the end of the statement"
-    return Diagnostic(
-        "unexpected-token",
-        f"`{token}` cannot stand here",
-        Label(span, f"expected {wanted}"),
-        help=_help(str(token), problem),
-    )
+        return Diagnostic("unexpected-end-of-line", "the line ends too early", behind, help=_help(str(token), accepts))
+    here = Label(Span(at, at + len(token), source), f"expected {wanted}")
+    also = opened if accepts & {"RPAR", "RSQB"} else ()
+    return Diagnostic("unexpected-token", f"`{token}` cannot stand here", here, also, _help(str(token), accepts))
 
 
-def _help(token: str, problem: UnexpectedToken) -> str | None:
-    if token == "{" or "LBRACE" in problem.accepts:
-        return "a body stands in `{` and `}`, and `{` on the same line"
-    if token == "=" and "COMPARE" in problem.accepts:
+def _wanted(accepts: set[str]) -> str:
+    if "STRATEGY" in accepts:
+        return "`strategy`, `rule` or `action`"
+    if "_NL" in accepts and not accepts & {"NAME", "NUMBER"}:
+        return "the end of the statement"
+    return expected(accepts)
+
+
+def _help(token: str, accepts: set[str]) -> str | None:
+    if token == "=" and "COMPARE" in accepts:
         return "to compare, write `==`"
-    if "EQUAL" in problem.accepts and "LPAR" in problem.accepts:
+    if "LBRACE" in accepts:
+        return "a body stands in `{` and `}`, and `{` on the same line"
+    if "EQUAL" in accepts and "LPAR" in accepts:
         return "a statement is `name = value`, an action `name(...)`, or begins with a word such as `commit` or `for`"
+    if "_NL" in accepts and "STRATEGY" not in accepts and "RBRACE" in accepts:
+        return "one statement a line, or `;` between two"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable as Fn
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -206,7 +207,9 @@ def _unknown(ctx: Context, scope: Scope, name: str, span: Span) -> NoReturn:
             span,
             help=f"pass `{name}` as an argument, or declare it with `state`",
         )
-    ctx.fail("unknown-name", f"`{name}` is not known", span, help=suggest(name, scope.visible() | WORDS))
+    near = difflib.get_close_matches(name, scope.visible() | WORDS, n=1)
+    help = f"did you mean `{near[0]}`?" if near else suggest(name, scope.visible(), "declared names")
+    ctx.fail("unknown-name", f"`{name}` is not known", span, help=help)
 
 
 def close(ctx: Context, inner: Scope) -> None:

@@ -70,7 +70,8 @@ def statement(ctx: Context, scope: Scope, node: syntax.Stmt) -> list[Stmt]:
             return branch(ctx, scope, node)
         case syntax.Break(span, condition):
             if not ctx.loops:
-                ctx.fail("misplaced-break", "`break` stands outside of every loop", span)
+                inside = "an action cannot leave a loop of the one that uses it" if ctx.stack else None
+                ctx.fail("misplaced-break", "`break` stands outside of every loop", span, help=inside)
             return [Break(span, _condition(ctx, scope, condition) if condition else Literal(BOOL, span, True))]
         case syntax.Stop(span, condition):
             return [Stop(span, _condition(ctx, scope, condition) if condition else None)]

@@ -75,7 +75,7 @@ def convert(ctx: Context, expr: Expr, wanted: Type, what: str) -> Expr:
     if expr.type.base != wanted.base:
         ctx.fail(
             "wrong-type",
-            f"{what} must be {described(wanted)}",
+            f"{what} must be {_asked(wanted)}",
             expr.span,
             f"this is {described(expr.type)}",
             _cure(expr.type, wanted),
@@ -88,6 +88,11 @@ def described(type: Type) -> str:
     if type == REGION:
         return "a region"
     return article(type.base) + (" per position" if type.each else "")
+
+
+def _asked(wanted: Type) -> str:
+    """What would do: one value for the row stands for all positions."""
+    return "a region or a truth value" if wanted == REGION else described(Type(wanted.base))
 
 
 def _cure(found: Type, wanted: Type) -> str | None:
@@ -235,10 +240,10 @@ def unary(ctx: Context, operand: Expr, sign: str, span: Span) -> Expr:
     return op("neg", operand.type.base, (operand,), span)
 
 
-def number(ctx: Context, expr: Expr, what: str) -> Expr:
+def number(ctx: Context, expr: Expr, what: str, help: str | None = None) -> Expr:
     """An int or a float, per row or per position."""
     if expr.type.base not in ("int", "float"):
-        ctx.fail("wrong-type", f"{what} must be a number", expr.span, f"this is {described(expr.type)}")
+        ctx.fail("wrong-type", f"{what} must be a number", expr.span, f"this is {described(expr.type)}", help)
     return expr
 
 
@@ -252,7 +257,8 @@ def binary(ctx: Context, scope: Scope, node: syntax.Binary) -> Expr:
     if name in ("eq", "ne") and left.type.base == right.type.base and left.type.base in ("token", "bool"):
         return op(name, "bool", (left, right), node.span)
     for side in (left, right):
-        number(ctx, side, f"each side of `{node.op}`")
+        tokens = "token" in (left.type.base, right.type.base) and name in ("eq", "ne")
+        number(ctx, side, f"each side of `{node.op}`", "a token is compared with `token(id)`" if tokens else None)
     if name in ("floordiv", "mod"):
         for side in (left, right):
             convert(ctx, side, Type("int", True), f"each side of `{node.op}`")

@@ -168,6 +168,8 @@ def single(world: World, region: Expr) -> bool:
             return any(single(world, a) for a in args)
         case Op(op="select", args=(_, then, other)):
             return single(world, then) and single(world, other)
+        case Name(name=name) if name in world.blocks:
+            return world.blocks[name].size == 1
         case Name(name=name) if name in world.values and steady(region):
             return all(single(World(), v) for v in world.values[name])
     return type(region).__name__ == "Near" and getattr(region, "kind", "") in ("first", "before", "after")

@@ -9,7 +9,11 @@ import pytest
 from tests.dsl.literate import Example, accepted, examples, printed
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs/errors.md", *sorted(Path(__file__).with_name("diagnostics").glob("*.md"))]
+PAGES = [
+    ROOT / "docs/errors.md",
+    ROOT / "docs/language.md",
+    *sorted(Path(__file__).with_name("diagnostics").glob("*.md")),
+]
 CASES = [(page, example) for page in PAGES for example in examples(page)]
 
 
