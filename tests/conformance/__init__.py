@@ -1,0 +1,1 @@
+"""Recorded traces of published implementations, reproduced from strategy files (README.md)."""

@@ -1,0 +1,67 @@
+"""The recorded cases: JSON files as values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a published implementation did with one prompt. `order` holds for each answer position the number of the
+    forward that wrote it last, from 1; empty where the trace does not tell."""
+
+    prompt: tuple[int, ...]
+    output: tuple[int, ...]
+    calls: int
+    order: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method with one set of parameters on one model."""
+
+    name: str
+    method: str
+    commit: str
+    function: str
+    model: str
+    params: Mapping[str, Any]
+    eos_ids: tuple[int, ...]
+    runs: tuple[Run, ...]
+
+
+def read_cases(folder: Path) -> list[Case]:
+    """All cases below a folder, by name."""
+    return [read_case(path) for path in sorted(folder.rglob("*.json"), key=lambda p: p.stem)]
+
+
+def read_case(path: Path) -> Case:
+    """One case file."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    eos = raw.get("eos_token_id")
+    return Case(
+        name=raw["name"],
+        method=raw["method"].split(" ")[0],
+        commit=raw["source"].get("commit", ""),
+        function=raw["source"].get("function", ""),
+        model=raw["model"].split(" ")[0],
+        params=raw["params"],
+        eos_ids=() if eos is None else (eos,),
+        runs=tuple(_run(run) for run in raw["runs"] if "output_ids" in run),
+    )
+
+
+def _run(raw: Mapping[str, Any]) -> Run:
+    prompt, output = tuple(raw["prompt_ids"]), tuple(raw["output_ids"])
+    if "forwards_greedy" in raw:
+        return Run(prompt, output, raw["forwards_greedy"], tuple(range(1, len(output) + 1)))
+    order = [0] * len(output)
+    for number, forward in enumerate(raw.get("forwards", ()), start=1):
+        for position, _ in forward.get("commit", ()):
+            if 0 <= position - len(prompt) < len(output):
+                order[position - len(prompt)] = number
+    return Run(prompt, output, raw.get("nfe", 0), tuple(order))
