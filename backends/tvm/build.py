@@ -12,18 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor, fx
 from tvm import relax
 
-from dcompile import ops
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
-from dcompile.backends.tvm.importer import Imported, Importer
+from dcompile.backends.tvm.importer import Imported, convert, supports
 from dcompile.diagnostic import Diagnostic, Label
-from dcompile.passes.expand import expand
 from dcompile.program import COND, WHILE, Program
 
 LIBRARY = "program.so"
 WEIGHTS = "weights.safetensors"
 TARGET = {"kind": "llvm"}
-EXPANDED = {torch.ops.dcompile.attend.default: ops.attend_parts}
 
 
 class TVM(Backend):
@@ -38,17 +35,16 @@ class TVM(Backend):
         for node in nodes:
             if node.target in (WHILE, COND):
                 return [_loop(node)]
-        importer = Importer()
         gaps: dict[Any, fx.Node] = {}
         for node in nodes:
-            if not importer.supports(node) and node.target not in EXPANDED:
+            if not supports(node):
                 gaps.setdefault(node.target, node)
         return [_gap(node) for node in gaps.values()]
 
     def build(self, program: Program, folder: Path) -> dict[str, str]:
         """Write `program.so`, `weights.safetensors` and `graphs.json`."""
         with torch.no_grad():
-            imported = {g.name: Importer().convert(expand(g.module, EXPANDED), g.name) for g in program.graphs}
+            imported = {g.name: convert(g.module, g.name) for g in program.graphs}
         compile_functions(imported, folder / LIBRARY)
         weights: dict[str, Tensor] = {}
         extra = {}

@@ -1,21 +1,18 @@
-"""FX graph -> Relax function, with TVM's own table of ATen ops and the corrections in `CONVERT`.
-
-The graph is read as it is: it is not exported again, so that names and spans stay.
-"""
+"""FX graph -> Relax function. The graph is read as it is, so that names and spans stay."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
 from tvm import relax
-from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
-from dcompile.backends.tvm.ops import CONVERT
-from dcompile.passes.facts import results
+from dcompile.backends.tvm.table import CONVERT, EXPAND
+from dcompile.backends.tvm.values import Kind, Scope, Value
+from dcompile.backends.weights import attribute
+from dcompile.passes.expand import expand
 
 INLINE = 256  # constants up to this many elements go into the code, where the simplifier sees them
 
@@ -28,52 +25,64 @@ class Imported:
     weights: tuple[tuple[str, Tensor], ...]
 
 
-class Importer(ExportedProgramImporter):  # type: ignore[misc]
-    """TVM's importer, driven from a graph instead of an ExportedProgram."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for target, convert in CONVERT.items():
-            self.convert_map[target.__name__] = _bound(self, convert)
-
-    def supports(self, node: fx.Node) -> bool:
-        name = getattr(node.target, "__name__", "")
-        return node.op != "call_function" or name in self.convert_map
-
-    def convert(self, module: fx.GraphModule, name: str) -> Imported:
-        """The function `name(inputs..., weights...) -> (outputs...)`."""
-        inputs: dict[fx.Node, Any] = {}
-        weights: dict[str, tuple[Any, Tensor]] = {}
-        for node in module.graph.find_nodes(op="placeholder"):
-            inputs[node] = _variable(node.name, node.meta["val"])
-        for node in module.graph.find_nodes(op="get_attr"):
-            tensor = operator.attrgetter(str(node.target))(module)
-            if tensor.numel() <= INLINE:
-                self.env[node] = relax.const(tensor.detach().cpu().numpy())
-            else:
-                key = str(node.target)
-                weights.setdefault(key, (_variable(key.replace(".", "_"), tensor), tensor))
-                self.env[node] = weights[key][0]
-        self.env.update(inputs)
-        self.block_builder = relax.BlockBuilder()
-        parameters = [*inputs.values(), *[v for v, _ in weights.values()]]
-        with self.block_builder.function(name=name, params=parameters):
-            with self.block_builder.dataflow():
-                output = self.block_builder.emit_output(relax.Tuple(self._body(module)))
-            self.block_builder.emit_func_output(output)
-        function = self.block_builder.get()[name]
-        return Imported(function, tuple((key, tensor) for key, (_, tensor) in weights.items()))
-
-    def _body(self, module: fx.GraphModule) -> list[Any]:
-        for node in module.graph.nodes:
-            if node.op == "call_function":
-                self.env[node] = self.convert_map[node.target.__name__](node)
-        return [self.env[node] for node in results(module)]
+def supports(node: fx.Node) -> bool:
+    """Whether a node of a straight-line graph has a form in Relax."""
+    return node.op != "call_function" or node.target in CONVERT or node.target in (*EXPAND, operator.getitem)
 
 
-def _bound(importer: Importer, convert: Callable[[Any, fx.Node], Any]) -> Callable[[fx.Node], Any]:
-    return lambda node: convert(importer, node)
+def convert(module: fx.GraphModule, name: str) -> Imported:
+    """The function `name(inputs..., weights...) -> (outputs...)`."""
+    module = expand(module, EXPAND)
+    env: dict[fx.Node, Any] = {}
+    inputs, weights = [], {}
+    for node in module.graph.find_nodes(op="placeholder"):
+        env[node] = _variable(node.name, node.meta["val"])
+        inputs.append(env[node].expr)
+    for node in module.graph.find_nodes(op="get_attr"):
+        key, tensor = str(node.target), attribute(module, str(node.target))
+        assert isinstance(tensor, Tensor)
+        if tensor.numel() <= INLINE:
+            env[node] = Value(*_kind(tensor), relax.const(tensor.detach().cpu().numpy(), Kind.of(tensor).dtype))
+            continue
+        if key not in weights:
+            weights[key] = (_variable(key.replace(".", "_"), tensor), tensor)
+        env[node] = weights[key][0]
+    builder = relax.BlockBuilder()
+    with builder.function(name=name, params=[*inputs, *[v.expr for v, _ in weights.values()]]):
+        with builder.dataflow():
+            for node in (n for n in module.graph.nodes if n.op == "call_function"):
+                env[node] = _convert_node(Scope(builder), node, env)
+            (found,) = fx.map_arg(module.graph.output_node().args, env.__getitem__)
+            results = [found.expr] if isinstance(found, Value) else [value.expr for value in found]
+            output = builder.emit_output(relax.Tuple(results))
+        builder.emit_func_output(output)
+    return Imported(builder.get()[name], tuple((key, tensor) for key, (_, tensor) in weights.items()))
 
 
-def _variable(name: str, tensor: Tensor) -> Any:
-    return relax.Var(name, relax.TensorType(list(tensor.shape), str(tensor.dtype).removeprefix("torch.")))
+def _convert_node(at: Scope, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
+    if node.target is operator.getitem:
+        return args[0][args[1]]
+    fake = node.meta["val"]
+    kinds = Kind.of(fake) if isinstance(fake, Tensor) else tuple(Kind.of(f) for f in fake)
+    made = CONVERT[node.target](at, kinds, *args, **kwargs)
+    if isinstance(kinds, Kind):
+        return _checked(node, kinds, at.emit(made))
+    return [_checked(node, kind, expr) for kind, expr in zip(kinds, made, strict=True)]
+
+
+def _checked(node: fx.Node, kind: Kind, expr: Any) -> Value:
+    """The result, held against what the Program says it is."""
+    found = expr.ty.dtype, tuple(int(n) for n in expr.ty.shape.values)
+    assert (str(found[0]), found[1]) == (kind.dtype, kind.shape), f"{node.format_node()}: {found} for {kind}"
+    return Value(kind.dtype, kind.shape, expr)
+
+
+def _variable(name: str, tensor: Tensor) -> Value:
+    dtype, shape = _kind(tensor)
+    return Value(dtype, shape, relax.Var(name, relax.TensorType(list(shape), dtype)))
+
+
+def _kind(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+    kind = Kind.of(tensor)
+    return kind.dtype, kind.shape
