@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from dcompile.artifact import Manifest
 from dcompile.drive import Executable, Turn, turns
 from dcompile.feed import Request, feed
-from dcompile.result import Reason, Result, Row, read_row, without_eos
+from dcompile.result import Reason, Result, Row, nothing_done, read_row, without_eos
 from dcompile.text import Text, find_stop, safe, whole
 
 
@@ -28,7 +28,8 @@ class Generation:
     def pieces(self) -> Iterator[str]:
         """Run to the end; after each turn the text of row 0 that is now sure and was not given before."""
         shown, began = "", time.perf_counter()
-        for turn in turns(self.executable, self.manifest, feed(self.manifest, self.requests)):
+        inputs = {**nothing_done(self.manifest), **feed(self.manifest, self.requests)}
+        for turn in turns(self.executable, self.manifest, inputs):
             self._look(turn)
             self.seconds = time.perf_counter() - began
             if len(self._ended) == len(self.requests):

@@ -53,6 +53,18 @@ class Row:
     order: tuple[int, ...]
 
 
+def nothing_done(manifest: Manifest) -> dict[str, npt.NDArray[np.generic]]:
+    """What can be read from a state before a graph has told it: nothing is committed, nothing was called."""
+    rows, slots = manifest.batch, manifest.capacity
+    return {
+        "masked": np.ones((rows, slots), np.bool_),
+        "order": np.zeros((rows, slots), np.int64),
+        "calls": np.zeros(rows, np.int64),
+        "batch_calls": np.zeros(1, np.int64),
+        "fed": np.zeros(rows, np.int64),
+    }
+
+
 def read_row(manifest: Manifest, request: Request, state: Mapping[str, npt.NDArray[Any]], row: int, done: bool) -> Row:
     """Row `row` of the state; the graphs count the answer when they are `done`, before that it is the committed run."""
     start = int(state["start"][row])
