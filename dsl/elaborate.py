@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label, error, suggest
 from dcompile.dsl import syntax
@@ -14,9 +15,10 @@ from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
 from dcompile.source import Span
-from dcompile.strategy import Canvas, Param, State, Strategy, walk
+from dcompile.strategy import Canvas, Param, State, Strategy, Type
 
-LARGEST = 20_000
+LARGEST = 50_000
+DEEPEST = 200
 DECLARATIONS = (syntax.Param, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
 
 
@@ -92,46 +94,79 @@ def _function(ctx: Context, scope: Scope, function: syntax.Function) -> None:
         seen.add(given)
 
 
+@dataclass
+class Declared:
+    """What the declarations of a strategy gave."""
+
+    params: list[Param] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    canvases: list[Canvas] = field(default_factory=list)
+    lossless: bool = False
+
+
 def _strategy(
     ctx: Context, top: Scope, node: syntax.Strategy, settings: dict[str, Setting], text: str
 ) -> Strategy | None:
     scope = top.inner()
-    params: list[Param] = []
-    states: list[State] = []
-    canvases: list[Canvas] = []
-    lossless = False
+    given = Declared()
     for member in node.members:
         if isinstance(member, syntax.Function):
             _function(ctx, scope, member)
     for member in (*map(parameter, node.parameters), *(m for m in node.members if isinstance(m, DECLARATIONS))):
-        name = member.name if isinstance(member, (syntax.Param, syntax.Model, syntax.State)) else None
-        try:
-            if name is not None:
-                _free(ctx, scope, name)
-            match member:
-                case syntax.Param():
-                    params.append(param(ctx, scope, member, settings))
-                case syntax.Model():
-                    model(ctx, scope, member)
-                case syntax.Canvas():
-                    canvases.append(canvas(ctx, member, canvases))
-                case syntax.State():
-                    states.append(state(ctx, scope, member))
-                case syntax.Require():
-                    lossless = _require(ctx, member)
-        except Failed:
-            if name is not None:
-                scope.names.setdefault(name.name, Broken())
-    _settings(node, settings, params)
-    _complete(ctx, node, canvases)
+        _declare(ctx, scope, member, settings, given)
+    _settings(node, settings)
+    _complete(ctx, node)
     body = block(ctx, scope.inner(), tuple(m for m in node.members if not isinstance(m, DECLARATIONS)))
     if ctx.diagnostics:
         return None
-    rounded = _rounded(ctx, canvases[0])
-    strategy = Strategy(node.name.name, tuple(params), tuple(ctx.models), rounded, tuple(states), body, lossless, text)
-    if sum(1 for _, _ in zip(walk(strategy), range(LARGEST + 1), strict=False)) > LARGEST:
+    canvas_ = _rounded(ctx, given.canvases[0])
+    params, states = tuple(given.params), tuple(given.states)
+    strategy = Strategy(node.name.name, params, tuple(ctx.models), canvas_, states, body, given.lossless, text)
+    if _oversized(strategy):
         ctx.diagnostics.append(_too_large(node))
     return strategy
+
+
+def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str, Setting], given: Declared) -> None:
+    name = member.name if isinstance(member, (syntax.Param, syntax.Model, syntax.State)) else None
+    try:
+        if name is not None:
+            _free(ctx, scope, name)
+        match member:
+            case syntax.Param():
+                given.params.append(param(ctx, scope, member, settings))
+            case syntax.Model():
+                model(ctx, scope, member)
+            case syntax.Canvas():
+                given.canvases.append(canvas(ctx, member, given.canvases))
+            case syntax.State():
+                given.states.append(state(ctx, scope, member))
+            case syntax.Require():
+                given.lossless = _require(ctx, member)
+    except Failed:
+        if name is not None:
+            scope.names.setdefault(name.name, Broken())
+
+
+def _oversized(strategy: Strategy) -> bool:
+    """Beyond what a later stage can walk: too many nodes, or nested too deeply. Shared parts count each time."""
+    level: list[object] = [strategy]
+    nodes = 0
+    for _ in range(DEEPEST):
+        nodes += len(level)
+        if nodes > LARGEST or not level:
+            return nodes > LARGEST
+        level = [part for node in level for part in _parts(node)]
+    return True
+
+
+def _parts(node: object) -> list[object]:
+    if isinstance(node, tuple):
+        return list(node)
+    if not is_dataclass(node) or isinstance(node, (Span, Type)):
+        return []
+    values = (getattr(node, f.name) for f in fields(node))
+    return [v for v in values if isinstance(v, tuple) or is_dataclass(v)]
 
 
 def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
@@ -153,7 +188,7 @@ def _require(ctx: Context, node: syntax.Require) -> bool:
     return True
 
 
-def _settings(node: syntax.Strategy, settings: dict[str, Setting], params: list[Param]) -> None:
+def _settings(node: syntax.Strategy, settings: dict[str, Setting]) -> None:
     declared = {m.name.name for m in node.members if isinstance(m, syntax.Param)} | {
         p.name.name for p in node.parameters
     }
@@ -164,10 +199,9 @@ def _settings(node: syntax.Strategy, settings: dict[str, Setting], params: list[
                 f"the strategy `{node.name.name}` has no parameter `{name}`",
                 suggest(name, declared, "parameters"),
             )
-    assert all(p.name in declared for p in params)
 
 
-def _complete(ctx: Context, node: syntax.Strategy, canvases: list[Canvas]) -> None:
+def _complete(ctx: Context, node: syntax.Strategy) -> None:
     members = node.members
     if not any(isinstance(m, syntax.Model) for m in members):
         ctx.report(

@@ -90,9 +90,11 @@ def branch(ctx: Context, scope: Scope, node: syntax.If) -> list[Stmt]:
     """`if`; a condition that is known at the build keeps one side only."""
     condition = _condition(ctx, scope, node.condition)
     sides = []
-    for body in (node.then, node.orelse):
-        inner = scope.inner()
+    for chosen, body in ((True, node.then), (False, node.orelse)):
+        inner, rounding = scope.inner(), list(ctx.rounding)
         sides.append((inner, block(ctx, inner, body)))
+        if isinstance(condition, Literal) and bool(condition.value) != chosen:
+            ctx.rounding = rounding
     for inner, _ in sides:
         close(ctx, inner)
     if isinstance(condition, Literal):

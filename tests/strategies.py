@@ -43,6 +43,10 @@ def programs(draw: st.DrawFn, attention: str | None = None) -> str:
         "param threshold = 0.5 in 0..1",
         "state seen: int = 0",
         "state best: float[canvas] = 0.0",
+        "state turn: int = 0 per block",
+        "state fresh: float[canvas] = 0.5 per step",
+        "state chosen: token[canvas] = 4",
+        "state done: bool = false",
     ]
     return "\n".join([*head, f"model lm: {model}", f"canvas answer = {canvas}(length)", *body, "}"]) + "\n"
 
@@ -81,7 +85,7 @@ def predicates() -> st.SearchStrategy[str]:
 
 def amounts() -> st.SearchStrategy[str]:
     """An int of at least 1."""
-    return st.sampled_from(["1", "2", "max(seen, 1)", "1 + seen mod 2", "max(length // 4, 1)", "3"])
+    return st.sampled_from(["1", "2", "max(seen, 1)", "1 + seen mod 2", "max(length // 4, 1)", "1 + turn mod 2", "3"])
 
 
 @st.composite
@@ -114,13 +118,19 @@ def extras(draw: st.DrawFn, region: str) -> list[str]:
     """Statements that need not be there: state, branches, stops."""
     some = [
         "seen = seen + 1",
+        "turn = turn + 1",
+        "done = eos or turn > 3",
+        "break when done",
+        f"fresh = p.margin if {region} else fresh",
+        f"chosen = p.token if {region} else chosen",
+        f"stop when mean(fresh in {region}) > 0.4 and sum(best in answer) > 1",
         f"best = p.max if {region} else best",
         f"if mean(p.entropy in {region}) < 1 {{ seen = seen + 2 }} else {{ seen = 0 }}",
         f"seen = max(seen, floor(10 * sum(p.max in {region})))",
         "stop on eos",
         f"stop when count(masked) < 2 and all(p.max > 0.9 in {region})",
     ]
-    return draw(st.lists(st.sampled_from(some), max_size=2, unique=True))
+    return draw(st.lists(st.sampled_from(some), max_size=3, unique=True))
 
 
 @st.composite
@@ -167,7 +177,11 @@ def denoising(draw: st.DrawFn, region: str, call: str) -> list[str]:
     extra = draw(extras(region))
     if draw(st.booleans()):
         return [f"while any({region}) {{", call, commit, *extra, "}"]
-    revise = draw(st.sampled_from([[], ["overwrite p.token at b and answer and not masked where p.max > 0.9"],
-                                   ["mask take(answer in b where not masked, by: p.max asc, atmost: 1)"]]))  # fmt: skip
-    revise = revise if draw(st.booleans()) else []
+    written = "b and answer and not masked"
+    revisions = [
+        f"overwrite p.token at {written} where p.max > 0.9",
+        f"overwrite chosen at {written} where chosen != token(4)",
+        "mask take(answer in b where not masked, by: p.max asc, atmost: 1)",
+    ]
+    revise = draw(st.sampled_from([[], [], *([r] for r in revisions)]))
     return [f"for t in 1 to {draw(st.integers(1, 3))} {{", call, commit, *revise, *extra, "}"]
