@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 
@@ -83,6 +83,7 @@ def test_good_texts_with_slips(chance: random.Random, text: str, slips: int) -> 
     total("".join(tokens))
 
 
+@settings(max_examples=20)
 @given(from_lark(grammar(), start="start"))
 def test_texts_of_the_grammar(text: str) -> None:
     total(text)
