@@ -27,13 +27,8 @@ class Generation:
 
     def pieces(self) -> Iterator[str]:
         """Run to the end; after each turn the text of row 0 that is now sure and was not given before."""
-        shown, began = "", time.perf_counter()
-        inputs = {**nothing_done(self.manifest), **feed(self.manifest, self.requests)}
-        for turn in turns(self.executable, self.manifest, inputs):
-            self._look(turn)
-            self.seconds = time.perf_counter() - began
-            if len(self._ended) == len(self.requests):
-                break
+        shown = ""
+        for turn in self._turns():
             sure = self._sure(turn)
             if len(sure) > len(shown) and sure.startswith(shown):
                 yield sure[len(shown) :]
@@ -42,12 +37,28 @@ class Generation:
         if last.startswith(shown) and last != shown:
             yield last[len(shown) :]
 
+    def finish(self) -> Generation:
+        """Run to the end, giving out nothing."""
+        for _ in self._turns():
+            pass
+        return self
+
+    def _turns(self) -> Iterator[Turn]:
+        began = time.perf_counter()
+        inputs = {**nothing_done(self.manifest), **feed(self.manifest, self.requests)}
+        for turn in turns(self.executable, self.manifest, inputs):
+            self._look(turn)
+            self.seconds = time.perf_counter() - began
+            if len(self._ended) == len(self.requests):
+                return
+            yield turn
+
     def rows(self) -> list[Row]:
-        """The rows as the graphs left them; for after `pieces`."""
+        """The rows as the graphs left them; for after the run."""
         return [self._ended[r][0] for r in range(len(self.requests))]
 
     def results(self) -> list[Result]:
-        """What each row came to; for after `pieces`."""
+        """What each row came to; for after the run."""
         return [self._result(r) for r in range(len(self.requests))]
 
     def _look(self, turn: Turn) -> None:

@@ -48,10 +48,7 @@ class Session:
 
     def run(self, prompts: Sequence[Prompt], **options: Any) -> Generation:
         """As `generate`, for who wants to see more than results: the finished generation."""
-        generation = self._start(prompts, options)
-        for _ in generation.pieces():
-            pass
-        return generation
+        return self._start(prompts, options).finish()
 
     def stream(self, prompt: Prompt, **options: Any) -> Stream:
         """Answer one prompt piece by piece: iterate over the texts, then read `result`.

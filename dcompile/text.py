@@ -52,9 +52,10 @@ class Text:
         try:
             compiled = _environment().from_string(self.template)
             return compiled.render(
-                messages=list(messages), add_generation_prompt=True, bos_token=self.bos or "", eos_token=self.eos or ""
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as e:
+                messages=list(messages), tools=None, documents=None, add_generation_prompt=True,
+                bos_token=self.bos or "", eos_token=self.eos or "",
+            )  # fmt: skip
+        except Exception as e:  # a template is a program of the checkpoint: it can fail in any way
             raise error("chat-template", f"the chat template of the model refuses these messages: {e}") from e
 
 

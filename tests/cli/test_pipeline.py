@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,13 @@ def test_prompts_of_every_kind(artifact: Path, command: Command) -> None:
     assert ids[0] == list(session.encode("hi"))
     assert ids[1] == [5, 6]
     assert ids[2] == list(session.encode("system: be\nuser: hi\nassistant:"))
+
+
+def test_the_python_example(artifact: Path) -> None:
+    script = Path(__file__).parents[2] / "examples/python/embed.py"
+    done = subprocess.run([sys.executable, script, artifact, "hello"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "model calls, ended by" in done.stdout
 
 
 def test_verify(artifact: Path, command: Command) -> None:
