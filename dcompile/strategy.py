@@ -226,8 +226,9 @@ class Assign(Stmt):
 @dataclass(frozen=True)
 class Write(Stmt):
     """Change the canvas at `region`: `commit` (masked answer positions only: set `tokens`, no longer masked),
-    `overwrite` (answer positions: set `tokens`, masked or not stays as it was), `mask` (answer positions become
-    masked). `append`: the position behind `last` takes `tokens` read at `last` (region is None); full canvas: the row ends."""
+    `overwrite` (any live position, also of the prompt: set `tokens`, masked or not stays as it was), `mask` (answer
+    positions become masked). `append`: the position behind `last` takes `tokens` read at `last` (region is None); when
+    the canvas is full the row ends."""
 
     action: OneOf["commit", "overwrite", "mask", "append"]
     region: Expr | None

@@ -83,7 +83,8 @@ def write(ctx: Context, stmt: Write) -> None:
     """`commit`, `overwrite` and `mask` at a region."""
     assert stmt.region is not None
     frame = frame_of(ctx, stmt.region)
-    slots, start, end = places(ctx, frame), ctx.inputs["start"].reshape(-1, 1), present_end(ctx).reshape(-1, 1)
+    from_ = ctx.inputs["pad" if stmt.action == "overwrite" else "start"]
+    slots, start, end = places(ctx, frame), from_.reshape(-1, 1), present_end(ctx).reshape(-1, 1)
     masked = look(ctx, ctx.values["masked"], frame)
     at = ctx.value(stmt.region, frame) & (slots >= start) & (slots < end)
     if stmt.action == "commit":

@@ -273,7 +273,8 @@ def _append(row: Row, stmt: Write) -> None:
 
 def _write(row: Row, stmt: Write) -> None:
     assert stmt.region is not None
-    at = [i for i in region(row, stmt.region) if row.start <= i < row.end]
+    first = 0 if stmt.action == "overwrite" else row.start
+    at = [i for i in region(row, stmt.region) if first <= i < row.end]
     if stmt.action == "mask":
         mask_id = row.model.facts.mask_id
         assert mask_id is not None

@@ -126,7 +126,8 @@ def _sdar(case: Case) -> Plan:
     if kind == "low_confidence_dynamic":
         settings["threshold"] = p["confidence_threshold"]
     stops = p.get("stopping_criteria_idx") or ()
-    return Plan(_std(SDAR[kind]), settings, p["gen_length"], _warps(p) | {"eos_ids": tuple(stops)})
+    few = p["denoising_steps"] < p["block_length"] and kind != "sequential"  # quotas above 1 may exceed the masks left
+    return Plan(_own("sdar_overfull") if few else _std(SDAR[kind]), settings, p["gen_length"], _warps(p) | {"eos_ids": tuple(stops)})
 
 
 def _greedy(case: Case) -> Plan:
