@@ -48,12 +48,12 @@ def _run(module: fx.GraphModule, inputs: Sequence[Tensor], check: bool) -> tuple
 
 
 def _call(node: fx.Node, env: dict[fx.Node, Any], check: bool) -> Any:
-    args = fx.map_arg(node.args, env.__getitem__)
+    args: Any = fx.map_arg(node.args, env.__getitem__)
     if node.target is WHILE:
         return _loop(*args, check=check)
     if node.target is COND:
         return _branch(*args, check=check)
-    kwargs = fx.map_arg(node.kwargs, env.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, env.__getitem__)
     assert callable(node.target)
     return node.target(*args, **kwargs)
 

@@ -63,7 +63,7 @@ def _target(node: fx.Node) -> str:
     if node.target is operator.getitem:
         return "getitem"
     if isinstance(node.target, torch._ops.HigherOrderOperator):
-        return f"{HIGHER}.{node.target.name()}"
+        return f"{HIGHER}.{node.target._name}"
     assert isinstance(node.target, torch._ops.OpOverload), f"{node.target}: not an operation of a Program"
     return f"{node.target.namespace}.{node.target.__name__}"
 

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
+from dcompile.backends.onnx import fuse
 from dcompile.backends.onnx.scope import Model, Scope, Typed
 from dcompile.backends.onnx.tables import HANDLERS
 from dcompile.backends.weights import attribute
@@ -44,8 +45,13 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
     """Emit the nodes of a graph into a scope; its results."""
     env: dict[fx.Node, Values] = {}
     given = iter(inputs)
+    fusions = fuse.find(module)
     for node in module.graph.nodes:
-        if node.op == "placeholder":
+        if node in env:
+            continue
+        if node in fusions:
+            env |= _fused(at, fusions[node], env)
+        elif node.op == "placeholder":
             env[node] = next(given)
         elif node.op == "get_attr":
             value = attribute(module, str(node.target))
@@ -55,6 +61,13 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
         else:
             env[node] = _call(at, node, env)
     raise AssertionError("a graph without an output")
+
+
+def _fused(at: Scope, fusion: fuse.Fusion, env: dict[fx.Node, Values]) -> dict[fx.Node, Values]:
+    results = fusion.emit(at, *_read(env, fusion.args))
+    likes = [described(node.meta["val"]) for node in fusion.gives]
+    made = [Typed(value, like.dtype, like.shape) for value, like in zip(results, likes, strict=True)]
+    return dict(zip(fusion.gives, made, strict=True))
 
 
 def _call(at: Scope, node: fx.Node, env: dict[fx.Node, Values]) -> Values:
@@ -156,8 +169,8 @@ def branch(
         inner = Scope(at.model, f"{at.name}.{side}")
         like = inline(inner, module, operands)
         graphs.append(inner.finish([], [(value, f"{side}_{i}") for i, value in enumerate(like)]))
-    attributes = {"then_branch": graphs[0], "else_branch": graphs[1]}
-    values = at.ops("If", _truth(at, test), outputs=len(like), name="branch", **attributes)
+    sides: dict[str, Any] = {"then_branch": graphs[0], "else_branch": graphs[1]}
+    values = at.ops("If", _truth(at, test), outputs=len(like), name="branch", **sides)
     return [Typed(value, t.dtype, t.shape) for value, t in zip(values, like, strict=True)]
 
 

@@ -140,7 +140,7 @@ def index_put(
 
 
 def _broadcast(indices: Sequence[Typed | None]) -> tuple[int, ...]:
-    return tuple(torch.broadcast_shapes(*(i.shape for i in indices if i is not None)))
+    return np.broadcast_shapes(*(i.shape for i in indices if i is not None))
 
 
 def _front(at: Scope, x: Typed, indices: Index, axes: Sequence[int]) -> tuple[ir.Value, ir.Value, int]:

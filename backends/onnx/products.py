@@ -26,7 +26,7 @@ def product(at: Scope, a: Operand, b: Operand, dtype: torch.dtype, flip: bool = 
         right, flip = under, not flip
     if not flip and scale == 1:
         return at.op("MatMul", left, right)
-    attributes = {"transB": 1} if flip else {}
+    attributes: dict[str, float] = {"transB": 1} if flip else {}
     if scale != 1:
         attributes["alpha"] = float(scale)
     return at.op("FusedMatMul", left, right, domain=CONTRIB, name="matmul", **attributes)
@@ -153,8 +153,8 @@ def flash_attention(
 
 
 OPS: dict[Any, Callable[..., Any]] = {
-    **{target: matmul for target in (aten.mm.default, aten.bmm.default, aten.matmul.default)},
-    **{target: vector_product for target in (aten.mv.default, aten.dot.default)},
+    **dict.fromkeys((aten.mm.default, aten.bmm.default, aten.matmul.default), matmul),
+    **dict.fromkeys((aten.mv.default, aten.dot.default), vector_product),
     aten.linear.default: linear,
     aten.addmm.default: addmm,
     aten.baddbmm.default: baddbmm,

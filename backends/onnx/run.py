@@ -1,4 +1,4 @@
-"""Runs the graphs of an artifact with ONNX Runtime. Imports numpy and onnxruntime alone: this is what an app deploys."""
+"""Runs the graphs of an artifact with ONNX Runtime. Needs numpy and onnxruntime alone: this is what an app deploys."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,9 +99,7 @@ class Scope:
             data = np.broadcast_to(data, tuple(shape))
         data = np.ascontiguousarray(data).reshape(data.shape)
         key = (dtype, data.shape, data.tobytes())
-        if key not in self._once:
-            self._once[key] = self._initializer(ir.tensor(data, name=self.model.name("k")))
-        return self._once[key]
+        return self.once(key, lambda: self._initializer(ir.tensor(data, name=self.model.name("k"))))
 
     def ints(self, *values: int) -> ir.Value:
         """An int64 list, as ONNX wants shapes and axes."""
@@ -109,22 +107,21 @@ class Scope:
 
     def weight(self, name: str, tensor: torch.Tensor) -> Typed:
         """An initializer of this graph: a region of the weights file, or inline where the file does not hold it."""
-        key = ("weight", id(tensor))
-        shape = tuple(tensor.shape)
-        if key not in self._once:
-            unique = self.model.name(name)
-            region = self.model.regions.get(id(tensor))
-            data: ir.TensorProtocol
-            if region is None:
-                data = ir.tensor(tensor.detach().cpu().contiguous().numpy(), name=unique)
-            else:
-                place = (self.model.weights_file, region.offset, region.length)
-                data = ir.ExternalTensor(*place, DTYPES[tensor.dtype], shape=ir.Shape(shape), name=unique)
-            self._once[key] = self._initializer(data)
-        return Typed(self._once[key], tensor.dtype, shape)
+        value = self.once(("weight", id(tensor)), lambda: self._initializer(self._stored(name, tensor)))
+        return Typed(value, tensor.dtype, tuple(tensor.shape))
+
+    def _stored(self, name: str, tensor: torch.Tensor) -> ir.TensorProtocol:
+        unique = self.model.name(name)
+        region = self.model.regions.get(id(tensor))
+        if region is None:
+            return ir.tensor(tensor.detach().cpu().contiguous().numpy(), name=unique)
+        place = (self.model.weights_file, region.offset, region.length)
+        return ir.ExternalTensor(*place, DTYPES[tensor.dtype], shape=ir.Shape(tensor.shape), name=unique)
 
     def _initializer(self, data: ir.TensorProtocol) -> ir.Value:
-        value = ir.Value(name=data.name, type=ir.TensorType(data.dtype), shape=ir.Shape(data.shape), const_value=data)
+        value = ir.Value(
+            name=data.name, type=ir.TensorType(data.dtype), shape=ir.Shape(data.shape.numpy()), const_value=data
+        )
         self.initializers.append(value)
         return value
 
@@ -152,9 +149,12 @@ class Scope:
         """The parts one after another; the same parts are joined once."""
         if len(parts) == 1:
             return parts[0]
-        key = ("join", axis, *map(id, parts))
+        return self.once(("join", axis, *parts), lambda: self.op("Concat", *parts, axis=axis))
+
+    def once(self, key: tuple[Any, ...], make: Callable[[], ir.Value]) -> ir.Value:
+        """A value that several nodes of this graph need, made when it is first asked for."""
         if key not in self._once:
-            self._once[key] = self.op("Concat", *parts, axis=axis)
+            self._once[key] = make()
         return self._once[key]
 
     def expand(self, x: Typed, shape: Sequence[int]) -> ir.Value:

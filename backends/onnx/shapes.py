@@ -230,14 +230,14 @@ VIEWS = (
 )
 
 OPS: dict[Any, Callable[..., Any]] = {
-    **{target: same for target in SAME},
-    **{target: view for target in VIEWS},
-    **{target: expand for target in (aten.expand.default, aten.expand_as.default, aten.broadcast_to.default)},
-    **{target: split for target in (aten.split.Tensor, aten.split.sizes, aten.split_with_sizes.default)},
+    **dict.fromkeys(SAME, same),
+    **dict.fromkeys(VIEWS, view),
+    **dict.fromkeys((aten.expand.default, aten.expand_as.default, aten.broadcast_to.default), expand),
+    **dict.fromkeys((aten.split.Tensor, aten.split.sizes, aten.split_with_sizes.default), split),
     **{target: full_of(0) for target in (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)},
     **{target: full_of(0) for target in (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)},
     **{target: full_of(1) for target in (aten.ones.default, aten.ones_like.default, aten.new_ones.default)},
-    **{target: arange for target in (aten.arange.default, aten.arange.start, aten.arange.start_step)},
+    **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), arange),
     aten.chunk.default: split,
     aten.full.default: full,
     aten.full_like.default: lambda at, out, like, value, *_: filled(at, out.dtype, out.shape, value),

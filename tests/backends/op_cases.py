@@ -33,20 +33,38 @@ def bools(*shape: int, seed: int = 0) -> Tensor:
 
 
 X, Y, P = floats(3, 4), floats(3, 4, seed=1), floats(3, 4).abs() + 0.1
-I, J, N = ints(3, 4), ints(3, 4, low=1, high=9, seed=1), ints(3, 4, low=-50, high=50)
+INTS, J, N = ints(3, 4), ints(3, 4, low=1, high=9, seed=1), ints(3, 4, low=-50, high=50)
 B, C = bools(3, 4), bools(3, 4, seed=1)
 K = floats(2, 5, 6)
 ROW = torch.tensor([4, 1, 4])
 TIES = torch.tensor([[1.0, 3.0, 3.0, 1.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
 
-UNARY = (
-    "exp sqrt rsqrt reciprocal sin cos tan tanh sigmoid erf neg abs sign floor ceil round trunc square expm1".split()
-)
+UNARY = [
+    "exp",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "sin",
+    "cos",
+    "tan",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "neg",
+    "abs",
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "square",
+    "expm1",
+]
 CASES: dict[str, Case] = {name: (getattr(torch, name), (X if name not in ("sqrt", "rsqrt") else P,)) for name in UNARY}
 CASES |= {name: (getattr(torch, name), (P,)) for name in ("log", "log1p", "log2", "log10")}
 CASES |= {f"{name}_int": (getattr(torch, name), (N,)) for name in ("exp", "neg", "abs", "sign", "floor", "sigmoid")}
 CASES |= {name: (getattr(functional, name), (X,)) for name in ("relu", "silu", "gelu")}
-PAIRS = "add sub mul div minimum maximum eq ne lt le gt ge remainder".split()
+PAIRS = ["add", "sub", "mul", "div", "minimum", "maximum", "eq", "ne", "lt", "le", "gt", "ge", "remainder"]
 CASES |= {
     f"{name}_{kind}": (getattr(torch, name), ab)
     for name in PAIRS
@@ -55,33 +73,33 @@ CASES |= {
         "int": (N, J),
         "mixed": (X, J),
         "row": (X, Y[0]),
-        "zero_dim": (I, torch.tensor(2.5)),
+        "zero_dim": (INTS, torch.tensor(2.5)),
     }.items()
 }
-CASES |= {f"{name}_number": (with_(name, 3), (I,)) for name in PAIRS if "imum" not in name}
-CASES |= {f"{name}_half": (with_(name, 0.5), (I,)) for name in PAIRS if "imum" not in name}
-CASES |= {f"{name}_bool": (getattr(torch, name), (B, C)) for name in "add mul eq ne lt le gt ge".split()}
-CASES |= {f"{name}_bool_int": (getattr(torch, name), (B, I)) for name in "add mul eq".split()}
+CASES |= {f"{name}_number": (with_(name, 3), (INTS,)) for name in PAIRS if "imum" not in name}
+CASES |= {f"{name}_half": (with_(name, 0.5), (INTS,)) for name in PAIRS if "imum" not in name}
+CASES |= {f"{name}_bool": (getattr(torch, name), (B, C)) for name in ["add", "mul", "eq", "ne", "lt", "le", "gt", "ge"]}
+CASES |= {f"{name}_bool_int": (getattr(torch, name), (B, INTS)) for name in ["add", "mul", "eq"]}
 CASES |= {
     f"{name}_{kind}": (getattr(torch, name), ab)
     for name in ("bitwise_and", "bitwise_or", "bitwise_xor")
-    for kind, ab in {"int": (I, J), "bool": (B, C), "negative": (N, J)}.items()
+    for kind, ab in {"int": (INTS, J), "bool": (B, C), "negative": (N, J)}.items()
 }
 CASES |= {name: (getattr(torch, name), (B, C)) for name in ("logical_and", "logical_or", "logical_xor")}
 CASES |= {
-    "logical_and_int": (torch.logical_and, (I, N)),
+    "logical_and_int": (torch.logical_and, (INTS, N)),
     "logical_not": (torch.logical_not, (B,)),
     "logical_not_int": (torch.logical_not, (ints(3, 4, high=2),)),
     "bitwise_not": (torch.bitwise_not, (N,)),
     "invert_bool": (lambda b: ~b, (B,)),
-    "and_number": (lambda x: x & 0xFFFFFFFF, (I * 2**34 + 5,)),
-    "and_tensor_big": (lambda x, m: x & m, (I * 2**34 + 5, torch.tensor(0xFFFFFFFF))),
-    "shift_left": (lambda x: x << 3, (I,)),
-    "shift_right": (lambda x: x >> 2, (I,)),
-    "floor_divide": (lambda a, b: a // b, (I * 2**33 + 1, J)),
+    "and_number": (lambda x: x & 0xFFFFFFFF, (INTS * 2**34 + 5,)),
+    "and_tensor_big": (lambda x, m: x & m, (INTS * 2**34 + 5, torch.tensor(0xFFFFFFFF))),
+    "shift_left": (lambda x: x << 3, (INTS,)),
+    "shift_right": (lambda x: x >> 2, (INTS,)),
+    "floor_divide": (lambda a, b: a // b, (INTS * 2**33 + 1, J)),
     "floor_divide_negative": (lambda a, b: a // b, (N, J)),
-    "floor_divide_number": (lambda a: a // 512, (I * 1000,)),
-    "div_floor": (lambda a, b: torch.div(a, b, rounding_mode="floor"), (I * 2**40 + 3, J)),
+    "floor_divide_number": (lambda a: a // 512, (INTS * 1000,)),
+    "div_floor": (lambda a, b: torch.div(a, b, rounding_mode="floor"), (INTS * 2**40 + 3, J)),
     "div_trunc": (lambda a, b: torch.div(a, b, rounding_mode="trunc"), (N, J)),
     "div_floor_float": (lambda a, b: torch.div(a, b, rounding_mode="floor"), (X, P)),
     "div_trunc_float": (lambda a, b: torch.div(a, b, rounding_mode="trunc"), (X, P)),
@@ -93,10 +111,10 @@ CASES |= {
     "uniform": (lambda x: (x // 512) * 2.0**-23 + 2.0**-24, (torch.tensor([0, 1, 512, 2**31, 2**32 - 1]),)),
     "add_alpha": (lambda a, b: torch.add(a, b, alpha=2), (X, Y)),
     "rsub": (lambda a: 1 - a, (X,)),
-    "rsub_int": (lambda a: 1 - a, (I,)),
+    "rsub_int": (lambda a: 1 - a, (INTS,)),
     "pow_2": (lambda x: x**2, (X,)),
     "pow_3": (lambda x: x**3, (X,)),
-    "pow_int": (lambda x: x**2, (I,)),
+    "pow_int": (lambda x: x**2, (INTS,)),
     "pow_half": (lambda x: x**0.5, (P,)),
     "pow_tensor": (torch.pow, (P, Y)),
     "pow_scalar_base": (lambda x: torch.pow(2.0, x), (X,)),
@@ -105,20 +123,20 @@ CASES |= {
     "isinf": (torch.isinf, (torch.tensor([1.0, float("nan"), float("-inf")]),)),
     "float64_log": (lambda x: torch.log(x.to(torch.float64)), (P,)),
     "where": (torch.where, (B, X, Y)),
-    "where_int": (torch.where, (B, I, J)),
+    "where_int": (torch.where, (B, INTS, J)),
     "where_bool": (torch.where, (B, C, ~C)),
     "where_number": (lambda b, x: torch.where(b, x, -1.0), (B, X)),
     "where_numbers": (lambda b: torch.where(b, 1, 0), (B,)),
     "where_promotes": (torch.where, (B, X, J)),
     "where_broadcast": (torch.where, (B[:, :1], X, Y[0])),
     "masked_fill": (lambda x, b: x.masked_fill(b, FLOOR), (X, B)),
-    "masked_fill_int": (lambda x, b: x.masked_fill(b, -1), (I, B)),
+    "masked_fill_int": (lambda x, b: x.masked_fill(b, -1), (INTS, B)),
     "masked_fill_tensor": (lambda x, b, v: x.masked_fill(b, v), (X, B, torch.tensor(2.0))),
     "clamp": (lambda x: torch.clamp(x, -0.5, 0.5), (X,)),
-    "clamp_int": (lambda x: torch.clamp(x, max=7), (I,)),
+    "clamp_int": (lambda x: torch.clamp(x, max=7), (INTS,)),
     "clamp_min": (lambda x: x.clamp(min=0), (N,)),
     "clamp_tensor": (lambda x, a, b: torch.clamp(x, a, b), (X, Y - 1, Y)),
-    "clamp_promotes": (lambda x: torch.clamp(x, 0.5, 20.5), (I,)),
+    "clamp_promotes": (lambda x: torch.clamp(x, 0.5, 20.5), (INTS,)),
 }
 # ------------------------------------------------------------ folds and orders
 CASES |= {
@@ -130,7 +148,7 @@ CASES |= {
     "sum_all": (torch.sum, (X,)),
     "mean_all": (torch.mean, (X,)),
     "sum_bool": (lambda b: b.sum(-1), (B,)),
-    "sum_int": (lambda i: i.sum(), (I,)),
+    "sum_int": (lambda i: i.sum(), (INTS,)),
     "sum_to_float": (lambda b: b.sum(-1, dtype=torch.float32), (B,)),
     "sum_zero_dim": (torch.sum, (torch.tensor(3.0),)),
     "prod": (lambda x: x.prod(-1), (J,)),
@@ -139,7 +157,7 @@ CASES |= {
     "min_all_int": (torch.min, (N,)),
     "max_dim": (lambda x: torch.max(x, -1), (TIES,)),
     "min_dim": (lambda x: torch.min(x, -1), (TIES,)),
-    "max_dim_int": (lambda x: torch.max(x, 1, keepdim=True), (I,)),
+    "max_dim_int": (lambda x: torch.max(x, 1, keepdim=True), (INTS,)),
     "argmax_ties": (lambda x: torch.argmax(x, -1), (TIES,)),
     "argmin_ties": (lambda x: torch.argmin(x, -1), (TIES,)),
     "argmax_keep": (lambda x: torch.argmax(x, 0, keepdim=True), (X,)),
@@ -152,9 +170,9 @@ CASES |= {
     "any_one": (torch.any, (B[:1, :1],)),
     "all_all": (torch.all, (B,)),
     "all_dim": (lambda b: b.all(0), (B,)),
-    "any_int": (lambda i: i.any(-1), (I,)),
+    "any_int": (lambda i: i.any(-1), (INTS,)),
     "cumsum": (lambda x: x.cumsum(-1), (X,)),
-    "cumsum_int": (lambda x: x.cumsum(0), (I,)),
+    "cumsum_int": (lambda x: x.cumsum(0), (INTS,)),
     "cumsum_bool": (lambda b: b.cumsum(-1), (B,)),
     "leading_trues": (lambda ok: ((~ok).to(torch.int64).cumsum(-1) == 0).sum(-1), (B,)),
     "softmax": (lambda x: torch.softmax(x, -1), (K,)),
@@ -194,7 +212,7 @@ CASES |= {
     "matmul_transposed": (lambda a, b: a @ b.transpose(-1, -2), (K, floats(2, 3, 6))),
     "matmul_left_transposed": (lambda a, b: a.transpose(-1, -2) @ b, (K, floats(2, 5, 3))),
     "matmul_4d": (lambda a, b: a @ b.transpose(2, 3), (floats(2, 3, 4, 8), floats(2, 3, 5, 8))),
-    "matmul_int": (torch.matmul, (I, J.T.contiguous())),
+    "matmul_int": (torch.matmul, (INTS, J.T.contiguous())),
     "matmul_vector": (torch.matmul, (X, Y[0])),
     "bmm": (torch.bmm, (K, floats(2, 6, 3))),
     "mm_t": (lambda a, w: torch.mm(a, w.t()), (X, floats(7, 4))),
@@ -224,7 +242,7 @@ CASES |= {
     "unsqueeze": (lambda x: x.unsqueeze(1) + x.unsqueeze(0), (X,)),
     "squeeze": (lambda x: x.unsqueeze(1).squeeze(1) * 2, (X,)),
     "cat": (lambda a, b: torch.cat([a, b], -1), (X, Y)),
-    "cat_promotes": (lambda a, b: torch.cat([a, b], 0), (X, I)),
+    "cat_promotes": (lambda a, b: torch.cat([a, b], 0), (X, INTS)),
     "cat_bool": (lambda a, b: torch.cat([a, b], 0), (B, C)),
     "stack": (lambda a, b: torch.stack([a, b], 1), (X, Y)),
     "slice": (lambda x: x[:, 1:-1] + x[:, :-2], (K,)),
@@ -238,7 +256,7 @@ CASES |= {
     "flip": (lambda x: torch.flip(x, [0, 2]), (K,)),
     "roll": (lambda x: torch.roll(x, 2, 1), (K,)),
     "roll_back": (lambda x: torch.roll(x, (-1, 1), (0, 1)), (X,)),
-    "shifted": (lambda x: functional.pad(x, (1, 0))[:, :-1] * 1, (I,)),
+    "shifted": (lambda x: functional.pad(x, (1, 0))[:, :-1] * 1, (INTS,)),
     "pad_bool": (lambda b: functional.pad(b, (2, 1), value=True), (B,)),
     "repeat": (lambda x: x.repeat(2, 1, 2), (X,)),
     "repeat_interleave": (lambda x: x.repeat_interleave(2, 1), (X,)),
@@ -247,7 +265,7 @@ CASES |= {
     "full": (lambda x: torch.full((3, 4), 7) + x, (X,)),
     "zeros_big": (lambda x: torch.zeros(100, 100) + x, (torch.tensor(2.0),)),
     "bool_big": (lambda x: torch.zeros(100, 100, dtype=torch.bool) | x, (torch.tensor(True),)),
-    "ones_like": (lambda x: torch.ones_like(x) - x, (I,)),
+    "ones_like": (lambda x: torch.ones_like(x) - x, (INTS,)),
     "full_like": (lambda x: torch.full_like(x, -1) * x, (X,)),
     "new_zeros": (lambda x: x.new_zeros(2, 2) + 1, (X,)),
     "arange": (lambda x: torch.arange(4) + x, (X,)),
@@ -256,9 +274,9 @@ CASES |= {
     "scalar_tensor": (lambda x: x + torch.scalar_tensor(1.5), (X,)),
     "to_int": (lambda x: (x * 3).to(torch.int64), (X,)),
     "to_bool": (lambda x: x.to(torch.bool), (ints(3, 4, high=2),)),
-    "to_float": (lambda x: x.to(torch.float32), (I,)),
-    "to_int32": (lambda x: x.to(torch.int32), (I,)),
-    "type_as": (lambda x, y: x.type_as(y), (I, X)),
+    "to_float": (lambda x: x.to(torch.float32), (INTS,)),
+    "to_int32": (lambda x: x.to(torch.int32), (INTS,)),
+    "type_as": (lambda x, y: x.type_as(y), (INTS, X)),
     "clone": (lambda x: x.clone(), (X,)),
     "result_twice": (lambda x: (x + 1, x, x), (X,)),
 }
