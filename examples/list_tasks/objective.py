@@ -1,0 +1,55 @@
+"""The masked-diffusion objective in its fine-tuning form (Nie et al., "Large Language Diffusion Models", LLaDA).
+
+The prompt is never masked. The answer is padded with <eos> to a fixed length; one ratio t ~ U(0, 1) is drawn per
+example, every answer token is masked with probability t, and the loss is the mean cross-entropy over masked tokens.
+(LLaDA's weight 1/t was left out: over so short a training it mainly adds variance.)
+"""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from list_tokenizer import EOS, MASK, encode_prompt, encode_text
+from llada_model import ANSWER_LENGTH, full_attention
+from tasks import make_example
+from torch import nn
+from transformers import LlamaForCausalLM
+
+TASK_WEIGHTS = {"copy": 1.0, "reverse": 1.2, "sort": 1.2, "insert": 1.2, "remove": 1.2, "replace": 1.0, "shuffle": 0.4}
+Row = tuple[list[int], list[int]]
+
+
+def draw_batch(count: int, rng: random.Random, ids: dict[str, int]) -> list[Row]:
+    """Draw (prompt, answer) id pairs of the training side, sorted by length."""
+    names = rng.choices(list(TASK_WEIGHTS), list(TASK_WEIGHTS.values()), k=count)
+    rows = []
+    for name in names:
+        example = make_example(name, rng, held_out=False)
+        answer = encode_text(example.answer, ids)
+        rows.append((encode_prompt(example.prompt, ids), answer + [EOS] * (ANSWER_LENGTH - len(answer))))
+    return sorted(rows, key=lambda row: len(row[0]))
+
+
+def corrupt(rows: list[Row], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return padded inputs with masked answers, the targets, and which positions are masked."""
+    width = len(rows[-1][0]) + ANSWER_LENGTH
+    targets = torch.full((len(rows), width), EOS)
+    masked = torch.zeros(len(rows), width, dtype=torch.bool)
+    start = rng.random()
+    ratios = [(start + i / len(rows)) % 1 for i in range(len(rows))]  # t ~ U(0, 1), evenly spread within a batch
+    rng.shuffle(ratios)
+    for row, ((prompt, answer), ratio) in enumerate(zip(rows, ratios, strict=True)):
+        end = len(prompt) + ANSWER_LENGTH
+        targets[row, :end] = torch.tensor(prompt + answer)
+        masked[row, len(prompt) : end] = torch.tensor([rng.random() < ratio for _ in answer])
+    return targets.masked_fill(masked, MASK), targets, masked
+
+
+def batch_loss(model: LlamaForCausalLM, rows: list[Row], rng: random.Random) -> torch.Tensor:
+    """Return the summed cross-entropy over masked tokens, divided by the expected number of masked tokens."""
+    inputs, targets, masked = corrupt(rows, rng)
+    attention = full_attention(inputs, [len(prompt) + ANSWER_LENGTH for prompt, _ in rows])
+    hidden = model.model(input_ids=inputs, attention_mask=attention, use_cache=False).last_hidden_state
+    total = nn.functional.cross_entropy(model.lm_head(hidden[masked]), targets[masked], reduction="sum")
+    return total / (len(rows) * ANSWER_LENGTH / 2)
