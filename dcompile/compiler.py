@@ -123,15 +123,18 @@ def build(
 def compile(strategy: Strategy, model: Model, order: Order, backend: Backend, watch: Watch) -> Program:
     """All between a checked strategy and the backend: lower, passes, cut, the backend's own stages."""
     from dcompile.lower import lower
-    from dcompile.passes import pipeline
-    from dcompile.passes.cut import cut
+    from dcompile.passes.pipeline import PASSES, optimise
 
+    if unknown := [name for name in order.without if name not in PASSES]:
+        raise error("unknown-pass", f"there is no pass `{unknown[0]}`", suggest(unknown[0], PASSES, "passes"))
     check_model(strategy, model)
     began = time.perf_counter()
     program = lower(strategy, model, batch=order.batch, capacity=capacity(order, model), rng=order.rng)
     watch.program("lower", "", program, time.perf_counter() - began)
-    program = cut(program, order.loop)
-    return pipeline.run(program, backend.stages, without=order.without, limit=order.limit, observers=[watch.after_pass])
+    return optimise(
+        program, order.loop, legal=backend.stages, without=order.without, limit=order.limit,
+        observers=[watch.after_pass],
+    )  # fmt: skip
 
 
 def capacity(order: Order, model: Model) -> int:

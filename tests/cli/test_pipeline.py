@@ -128,6 +128,14 @@ def test_show(model: Path, command: Command) -> None:
     assert "did you mean `program`?" in wrong.err
 
 
+def test_leaving_out_passes(model: Path, command: Command, tmp_path: Path) -> None:
+    arguments = ["build", "greedy", "-m", model, "-o", tmp_path / "a", "--max-length", 64]
+    assert "did you mean `hoist`?" in command(*arguments, "--without", "hoits").err
+    done = command(*arguments, "--without", "hoist", "--limit", 3)
+    assert "loops/hoist" not in done.err and "canonical/share-weights" in done.err
+    assert command("verify", tmp_path / "a", "-n", 4).code == 0
+
+
 def test_a_model_without_a_mask(model: Path, command: Command, tmp_path: Path) -> None:
     done = command("build", "llada", "-m", model, "-o", tmp_path / "a")
     assert done.code == 1
