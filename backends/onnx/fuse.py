@@ -1,4 +1,4 @@
-"""Patterns that ONNX Runtime has one kernel for: found in the FX graph, emitted at one node; the rest falls away unused.
+"""Patterns that ONNX Runtime has one kernel for: found in FX, emitted at one node; the rest falls away unused.
 
 x · rsqrt(mean(x²) + eps) · w      ->  SimplifiedLayerNormalization
 the same of a sum a + b            ->  SkipSimplifiedLayerNormalization, which gives the sum as well
@@ -143,7 +143,8 @@ def _is_turned(node: Any, q: Any) -> bool:
 def _is_part(node: Any, q: fx.Node, start: int, end: int) -> bool:
     if not _is(node, aten.slice.Tensor) or node.args[0] is not q or len(node.args) > 4:
         return False
-    axis, low, high = (*node.args[1:], *(0, None, None)[len(node.args) - 1 :])
+    given: list[Any] = list(node.args[1:])
+    axis, low, high = given + [0, None, None][len(given) :]
     places = range(_shape(q)[-1])[low:high]
     return axis in (-1, 3) and (places.start, places.stop) == (start, end)
 
@@ -187,11 +188,14 @@ def rotate(at: Scope, q: Typed, cos: Typed, sin: Typed) -> Sequence[ir.Value]:
     batch, _, width, _ = q.shape
     rows = cos.shape[0] * width
     places = np.broadcast_to(np.arange(rows).reshape(cos.shape[0], width), (batch, width))
-    tables = [at.once(("half", x.value), lambda x=x: _half(at, x)) for x in (cos, sin)]
+    tables = [_half(at, x) for x in (cos, sin)]
     return [at.op("RotaryEmbedding", q, at.constant(places, torch.int64), *tables, domain=CONTRIB, name="rotary")]
 
 
 def _half(at: Scope, x: Typed) -> ir.Value:
     rows, _, width, dim = x.shape
-    flat = at.reshape(x, (rows * width, dim))
-    return at.op("Slice", flat, at.ints(0), at.ints(dim // 2), at.ints(1))
+
+    def cut() -> ir.Value:
+        return at.op("Slice", at.reshape(x, (rows * width, dim)), at.ints(0), at.ints(dim // 2), at.ints(1))
+
+    return at.once(("half", x.value), cut)
