@@ -56,4 +56,4 @@ def _tell(step: object) -> None:
 
     assert isinstance(step, Step)
     nodes = "" if step.nodes is None else f"{step.nodes:>7} nodes"
-    console.say(f"{step.name:<28}{step.seconds:>8.2f} s{nodes}")
+    console.say(f"{step.name:<36}{step.seconds:>8.2f} s{nodes}")
