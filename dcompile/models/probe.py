@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -40,10 +42,10 @@ class Recorder:
 
 def split(model: nn.Module, facts: Facts) -> tuple[nn.Module, nn.Module]:
     """Backbone (ids to hidden states) and head (hidden states to logits) of a transformers causal LM."""
-    backbone, linear = model.base_model, model.get_output_embeddings()  # type: ignore[operator]
+    causal_lm: Any = model
+    backbone, linear, config = causal_lm.base_model, causal_lm.get_output_embeddings(), causal_lm.config
     if backbone is model or linear is None:
         raise unsupported(facts.family, "it has no separate LM head")
-    config = model.config
     cap = getattr(config, "final_logit_softcapping", None)
     divisor, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
     scale = 1.0 / divisor if divisor else float(factor or 1.0)

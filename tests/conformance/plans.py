@@ -127,7 +127,12 @@ def _sdar(case: Case) -> Plan:
         settings["threshold"] = p["confidence_threshold"]
     stops = p.get("stopping_criteria_idx") or ()
     few = p["denoising_steps"] < p["block_length"] and kind != "sequential"  # quotas above 1 may exceed the masks left
-    return Plan(_own("sdar_overfull") if few else _std(SDAR[kind]), settings, p["gen_length"], _warps(p) | {"eos_ids": tuple(stops)})
+    return Plan(
+        _own("sdar_overfull") if few else _std(SDAR[kind]),
+        settings,
+        p["gen_length"],
+        _warps(p) | {"eos_ids": tuple(stops)},
+    )
 
 
 def _greedy(case: Case) -> Plan:

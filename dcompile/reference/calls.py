@@ -1,0 +1,54 @@
+"""Model calls: what is fed, what is kept, what can be read."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from dcompile.reference.expressions import number, region
+from dcompile.reference.forward import blank, forward
+from dcompile.reference.row import Dist, Row
+from dcompile.strategy import Call, ModelUse
+
+
+def call(row: Row, stmt: Call) -> None:
+    asked = region(row, stmt.feed)
+    if not asked:
+        return
+    use = next(m for m in row.strategy.models if m.name == stmt.model)
+    fed = asked
+    if use.attention == "causal" and row.calls == 0:  # the prompt belongs to the row's first call
+        fed = sorted({*asked, *(i for i in range(row.start) if i < asked[-1])})
+    keep = set(fed) if stmt.keep is None else set(region(row, stmt.keep)) & set(asked) | set(fed) - set(asked)
+    row.calls += 1
+    row.fed += len(fed)
+    row.gaps.append(math.inf)
+    logits = forward(row.model, use, row.memory, row.tokens, fed, keep)
+    if stmt.guidance is not None:
+        logits = _guided(row, use, fed, logits, float(number(row, stmt.guidance)))
+    if stmt.name is not None:
+        row.dists[stmt.name] = _dist(row, stmt, use, fed, logits)
+
+
+def _guided(row: Row, use: ModelUse, fed: list[int], clean: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance as in LLaDA's generate: away from what is predicted without the prompt."""
+    mask_id = row.model.facts.mask_id
+    assert mask_id is not None
+    hidden = [mask_id] * row.start + row.tokens[row.start :]
+    without = forward(row.model, use, blank(row.model, row.size), hidden, fed, ())
+    return without + (scale + 1) * (clean - without)
+
+
+def _dist(row: Row, stmt: Call, use: ModelUse, fed: list[int], logits: Tensor) -> Dist:
+    """Which positions the rows of a forward predict: their own, or the one behind on a shifted model."""
+    shift, ahead = (1 if row.model.facts.shift else 0), (1 if use.attention == "causal" else 0)
+    rows = [n for n, i in enumerate(fed) if i + shift < row.size]
+    positions = [fed[n] + shift for n in rows]
+    visits = [row.visits.get((stmt.site, i), 0) for i in positions]
+    for i in positions:
+        row.visits[stmt.site, i] = row.visits.get((stmt.site, i), 0) + 1
+    seen = frozenset(row.tokens[i] for i in range(row.end) if not row.masked[i])
+    committed = sum(not row.masked[i] for i in range(row.start, row.end))
+    temperature = row.controls.temperature if stmt.temperature is None else float(number(row, stmt.temperature))
+    return Dist(logits[rows], positions, ahead, stmt.site, temperature, row.controls, seen, committed, visits)

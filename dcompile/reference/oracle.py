@@ -1,0 +1,90 @@
+"""The run of a whole strategy on one prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dcompile.controls import Controls
+from dcompile.diagnostic import error
+from dcompile.models import Model
+from dcompile.reference.forward import blank
+from dcompile.reference.result import Forced, Result
+from dcompile.reference.row import Row
+from dcompile.reference.statements import RowEnds, reset, sequence
+from dcompile.strategy import Canvas, Ended, Stop, Strategy, walk
+
+
+def run(
+    strategy: Strategy,
+    model: Model,
+    prompt: Sequence[int],
+    *,
+    length: int,
+    sampling: Controls | None = None,
+    forced: Forced | None = None,
+) -> Result:
+    """Run a strategy on one prompt, with `length` answer positions asked for.
+
+    `forced`: follow another engine's commits instead of the own ones, and report where the two differ.
+    """
+    row = begin(strategy, model, prompt, length, sampling or Controls(), forced)
+    for state in strategy.states:
+        reset(row, state)
+    stopped = False
+    try:
+        sequence(row, strategy.body)
+    except RowEnds:
+        stopped = True
+    return _result(row, stopped)
+
+
+def begin(
+    strategy: Strategy, model: Model, prompt: Sequence[int], length: int, controls: Controls, forced: Forced | None
+) -> Row:
+    """The row before its first statement."""
+    assert prompt and length > 0, "an empty prompt or canvas is refused before"
+    start, canvas = len(prompt), strategy.canvas
+    masks = canvas.init == "masked"
+    answer = extent(canvas, start, length) if masks else length
+    mask_id = model.facts.mask_id if masks else 0
+    if mask_id is None:
+        raise error(
+            "no-mask-token", f"`{strategy.name}` needs a model with a mask token", "use a masked diffusion model"
+        )
+    size = start + answer
+    return Row(
+        strategy, model, controls, [*prompt, *[mask_id] * answer], [False] * start + [masks] * answer, start, length,
+        blank(model, size), answer if masks else 0, forced, [0] * size,
+    )  # fmt: skip
+
+
+def extent(canvas: Canvas, start: int, length: int) -> int:
+    """The answer positions of a masked canvas: `length`, made longer to whole blocks where the canvas says so."""
+    before = start if canvas.multiple_from == "canvas" else 0
+    return math.ceil((before + length) / canvas.multiple) * canvas.multiple - before
+
+
+def _result(row: Row, stopped: bool) -> Result:
+    nodes = list(walk(row.strategy.body))
+    stops = any(isinstance(n, Ended) or (isinstance(n, Stop) and n.condition is None) for n in nodes)
+    grows = row.strategy.canvas.init == "empty"
+    output = row.tokens[row.start : row.start + min(row.filled, row.length)]
+    ids = row.controls.eos_ids
+    eos = stops and any(t in ids for t in row.answer_run[: row.length])
+    if eos:
+        output = output[: next(n for n, token in enumerate(output) if token in ids) + 1]
+    order = row.order[row.start : row.end]
+    full = not grows or row.filled >= row.length
+    return Result(
+        output_ids=tuple(output),
+        tokens=tuple(row.tokens[: row.end]),
+        model_calls=row.calls,
+        positions_fed=row.fed,
+        order=tuple(order),
+        committed_per_call=tuple(order.count(n) for n in range(1, row.calls + 1)),
+        masks_left=sum(row.masked),
+        finish_reason="eos" if eos else "stop" if stopped and not (grows and full) else "length",
+        gaps=tuple(row.gaps),
+        differences=tuple(row.differences),
+    )

@@ -1,0 +1,95 @@
+"""Changes of the canvas, the row's own or those of an engine that is followed."""
+
+from __future__ import annotations
+
+from dcompile.diagnostic import error
+from dcompile.reference.expressions import region, value
+from dcompile.reference.result import Difference
+from dcompile.reference.row import Row
+from dcompile.strategy import Score, Write, walk
+
+
+def append(row: Row, stmt: Write) -> bool:
+    """One more token; whether the canvas is full, so that no further call could add to it."""
+    assert stmt.tokens is not None
+    room = row.filled < row.length
+    if room:
+        last = row.run - 1
+        token = int(value(row, stmt.tokens).expand(row.size)[last])
+        _note_tokens(row, stmt, [last])
+        row.filled += 1
+        _put(row, _follow(row, {last + 1: token}))
+    return row.filled >= row.length
+
+
+def write(row: Row, stmt: Write) -> None:
+    """`commit`, `overwrite`, `mask`."""
+    assert stmt.region is not None
+    first = 0 if stmt.action == "overwrite" else row.start
+    at = [i for i in region(row, stmt.region) if first <= i < row.end]
+    if stmt.action == "mask":
+        mask_id = row.model.facts.mask_id
+        assert mask_id is not None
+        _put(row, dict.fromkeys(at, mask_id), masked=True)
+        return
+    assert stmt.tokens is not None
+    if stmt.action == "commit":
+        at = [i for i in at if row.masked[i]]
+    tokens = value(row, stmt.tokens).expand(row.size)
+    _note_tokens(row, stmt, at)
+    if any(tokens[i] < 0 for i in at):
+        title = "a token is read at a position that its call cannot predict"
+        raise error("unreadable-position", title, "feed the position before it, or commit it from the earlier call")
+    chosen = {i: int(tokens[i]) for i in at}
+    if stmt.action == "commit":
+        _put(row, _follow(row, chosen))
+    else:
+        _put(row, chosen, masked=None)
+
+
+def _put(row: Row, chosen: dict[int, int], masked: bool | None = False) -> None:
+    for position, token in chosen.items():
+        row.tokens[position] = token
+        row.order[position] = row.calls
+        if masked is not None:
+            row.masked[position] = masked
+
+
+def _note_tokens(row: Row, stmt: Write, at: list[int]) -> None:
+    """The gaps of the tokens that are about to be written."""
+    for node in walk(stmt.tokens):
+        if isinstance(node, Score) and node.kind in ("token", "sample"):
+            dist = row.dists[node.dist]
+            for i in at:
+                if i in dist.positions:
+                    row.note(dist.token_gap(i))
+
+
+def _follow(row: Row, own: dict[int, int]) -> dict[int, int]:
+    """The commits to make: the row's own, or those of the engine that is followed, with a note where they differ."""
+    due = _due(row)
+    if row.forced is None or all(due.get(i) == token for i, token in own.items()):
+        return own  # the next statement may commit the rest of what is due
+    _differ(row, own, due)
+    return due
+
+
+def settle(row: Row) -> None:
+    """Behind the commits of a call: make those of the followed engine that the row has not made by itself."""
+    if missing := _due(row):
+        _differ(row, {}, missing)
+        _put(row, missing)
+
+
+def _due(row: Row) -> dict[int, int]:
+    """What the followed engine committed by the present call and the row has not."""
+    if row.forced is None:
+        return {}
+    order, tokens = row.forced.order, row.forced.tokens
+    answer = range(row.start, row.end)
+    return {i: tokens[i - row.start] for i in answer if order[i - row.start] == row.calls and row.order[i] == 0}
+
+
+def _differ(row: Row, own: dict[int, int], other: dict[int, int]) -> None:
+    gap = row.gaps[row.calls - 1]
+    row.differences.append(Difference(row.calls, tuple(sorted(own.items())), tuple(sorted(other.items())), gap))
