@@ -103,7 +103,8 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
         examples = _fresh_fakes(module, graph, device)
         options = {**OPTIONS, "aot_inductor.output_path": str(Path(scratch) / "aoti")}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its tree specs
+            for category in (DeprecationWarning, FutureWarning):  # torch's own, of its own code
+                warnings.simplefilter("ignore", category)
             produced = aot_compile(module, examples, options=options)
         assert isinstance(produced, list)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}

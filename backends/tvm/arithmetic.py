@@ -89,7 +89,7 @@ def floor_divide(at: Scope, out: Kind, a: Operand, b: Operand) -> Any:
 
 
 def remainder(at: Scope, out: Kind, a: Operand, b: Operand) -> Any:
-    """Has the sign of the divisor. For floats, the remainder of truncation is exact; it is corrected where signs part."""
+    """With the sign of the divisor: for floats, the exact remainder of truncation, corrected where the signs differ."""
     left, right = at.pair(a, b, out.dtype)
     if not out.dtype.startswith("float"):
         return op.floor_mod(left, right)
@@ -166,11 +166,11 @@ MULTIPLY = binary(op.multiply, op.logical_and)
 TABLE: dict[Any, Convert] = {
     **{
         getattr(aten, n).default: unary(getattr(op, n))
-        for n in "exp sqrt rsqrt sin cos tan tanh sigmoid erf log".split()
+        for n in ["exp", "sqrt", "rsqrt", "sin", "cos", "tan", "tanh", "sigmoid", "erf", "log"]
     },
-    **{getattr(aten, n).default: unary(getattr(op, n)) for n in "abs sign square".split()},
-    **{getattr(aten, n).default: unary_of_floats(getattr(op, n)) for n in "floor ceil round trunc".split()},
-    **{getattr(aten, n).default: test(getattr(op, n)) for n in "isnan isinf isfinite".split()},
+    **{getattr(aten, n).default: unary(getattr(op, n)) for n in ["abs", "sign", "square"]},
+    **{getattr(aten, n).default: unary_of_floats(getattr(op, n)) for n in ["floor", "ceil", "round", "trunc"]},
+    **{getattr(aten, n).default: test(getattr(op, n)) for n in ["isnan", "isinf", "isfinite"]},
     aten.neg.default: unary(op.negative),
     aten.relu.default: unary(op.nn.relu),
     aten.silu.default: unary(op.nn.silu),
@@ -180,15 +180,15 @@ TABLE: dict[Any, Convert] = {
     aten.expm1.default: expm1,
     aten.log2.default: scaled_log(0.6931471805599453),
     aten.log10.default: scaled_log(2.302585092994046),
-    **{o: ADD for o in (aten.add.Tensor, aten.add.Scalar)},
-    **{o: SUBTRACT for o in (aten.sub.Tensor, aten.sub.Scalar)},
-    **{o: MULTIPLY for o in (aten.mul.Tensor, aten.mul.Scalar)},
+    **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), ADD),
+    **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), SUBTRACT),
+    **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), MULTIPLY),
     **{o: reverse(SUBTRACT) for o in (aten.rsub.Tensor, aten.rsub.Scalar)},
-    **{o: divide for o in (aten.div.Tensor, aten.div.Scalar, aten.div.Tensor_mode, aten.div.Scalar_mode)},
-    **{o: floor_divide for o in (aten.floor_divide.default, aten.floor_divide.Scalar)},
-    **{o: remainder for o in (aten.remainder.Tensor, aten.remainder.Scalar, aten.remainder.Scalar_Tensor)},
+    **dict.fromkeys((aten.div.Tensor, aten.div.Scalar, aten.div.Tensor_mode, aten.div.Scalar_mode), divide),
+    **dict.fromkeys((aten.floor_divide.default, aten.floor_divide.Scalar), floor_divide),
+    **dict.fromkeys((aten.remainder.Tensor, aten.remainder.Scalar, aten.remainder.Scalar_Tensor), remainder),
     **{o: binary(op.mod) for o in (aten.fmod.Tensor, aten.fmod.Scalar)},
-    **{o: power for o in (aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor, aten.pow.Scalar)},
+    **dict.fromkeys((aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor, aten.pow.Scalar), power),
     aten.minimum.default: binary(op.minimum, op.logical_and),
     aten.maximum.default: binary(op.maximum, op.logical_or),
     **{
@@ -225,13 +225,13 @@ TABLE: dict[Any, Convert] = {
         }.items()
         for kind in (("Scalar", "Tensor") if n.startswith("_") else ("Tensor", "Tensor_Scalar"))
     },
-    **{o: where for o in (aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)},
-    **{o: masked_fill for o in (aten.masked_fill.Scalar, aten.masked_fill.Tensor)},
-    **{o: clamp for o in (aten.clamp.default, aten.clamp.Tensor, aten.clamp_min.default, aten.clamp_min.Tensor)},
+    **dict.fromkeys((aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar), where),
+    **dict.fromkeys((aten.masked_fill.Scalar, aten.masked_fill.Tensor), masked_fill),
+    **dict.fromkeys((aten.clamp.default, aten.clamp.Tensor, aten.clamp_min.default, aten.clamp_min.Tensor), clamp),
     **{
         o: (lambda at, out, x, high: clamp(at, out, x, None, high))
         for o in (aten.clamp_max.default, aten.clamp_max.Tensor)
     },
-    **{o: cast for o in (aten.to.dtype, aten._to_copy.default, aten.to.dtype_layout, aten.type_as.default)},
+    **dict.fromkeys((aten.to.dtype, aten._to_copy.default, aten.to.dtype_layout, aten.type_as.default), cast),
     aten.to.other: cast,
 }

@@ -112,7 +112,7 @@ TABLE: dict[Any, Convert] = {
     **{o: fold(op.mean) for o in (aten.mean.default, aten.mean.dim)},
     **{o: fold(op.max) for o in (aten.amax.default, aten.max.default)},
     **{o: fold(op.min) for o in (aten.amin.default, aten.min.default)},
-    **{o: product for o in (aten.prod.default, aten.prod.dim_int)},
+    **dict.fromkeys((aten.prod.default, aten.prod.dim_int), product),
     **{o: truth(op.max) for o in (aten.any.default, aten.any.dim, aten.any.dims)},
     **{o: truth(op.min) for o in (aten.all.default, aten.all.dim, aten.all.dims)},
     aten.max.dim: extreme_at(op.max, op.argmax),

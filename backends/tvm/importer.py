@@ -52,15 +52,16 @@ def convert(module: fx.GraphModule, name: str) -> Imported:
         with builder.dataflow():
             for node in (n for n in module.graph.nodes if n.op == "call_function"):
                 env[node] = _convert_node(Scope(builder), node, env)
-            (found,) = fx.map_arg(module.graph.output_node().args, env.__getitem__)
-            results = [found.expr] if isinstance(found, Value) else [value.expr for value in found]
-            output = builder.emit_output(relax.Tuple(results))
+            found: Any = fx.map_arg(module.graph.output_node().args[0], env.__getitem__)
+            results = [found] if isinstance(found, Value) else found
+            output = builder.emit_output(relax.Tuple([value.expr for value in results]))
         builder.emit_func_output(output)
     return Imported(builder.get()[name], tuple((key, tensor) for key, (_, tensor) in weights.items()))
 
 
 def _convert_node(at: Scope, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-    args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
+    args: Any = fx.map_arg(node.args, env.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, env.__getitem__)
     if node.target is operator.getitem:
         return args[0][args[1]]
     fake = node.meta["val"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from tvm import relax
 
@@ -57,12 +58,12 @@ def embedding(at: Scope, out: Kind, weight: Value, index: Value, *_: Any) -> Any
 
 
 def _rows(at: Scope, x: Value, indices: Sequence[Value | None]) -> tuple[list[int], list[int], Any, tuple[int, ...]]:
-    """What an index reads: indexed axes, the other axes, and one flat row number for each element of the index shape."""
+    """What an index reads: indexed axes, other axes, one flat row number for each element of the index, its shape."""
     axes = [i for i, index in enumerate(indices) if index is not None]
     rest = [i for i in range(x.rank) if i not in axes]
     given = [index for index in indices if index is not None]
     assert all(index.dtype in ("int64", "int32") for index in given), "indices are integers"
-    shape = torch.broadcast_shapes(*[index.shape for index in given])
+    shape = np.broadcast_shapes(*[index.shape for index in given])
     flat = None
     for axis, index in zip(axes, given, strict=True):
         size = at.const(x.shape[axis], index.dtype)
@@ -146,7 +147,7 @@ TABLE: dict[Any, Convert] = {
     aten.index_select.default: index_select,
     aten.embedding.default: embedding,
     aten.index.Tensor: index,
-    **{o: index_put for o in (aten.index_put.default, aten._unsafe_index_put.default)},
+    **dict.fromkeys((aten.index_put.default, aten._unsafe_index_put.default), index_put),
     aten._unsafe_index.Tensor: index,
     aten.index_copy.default: index_copy,
     aten.slice_scatter.default: slice_scatter,

@@ -33,7 +33,9 @@ def linear(at: Scope, out: Kind, x: Value, weight: Value, bias: Value | None = N
 
 
 TABLE: dict[Any, Convert] = {
-    **{o: matmul for o in (aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default)},
+    **dict.fromkeys(
+        (aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default), matmul
+    ),
     aten.addmm.default: addmm,
     aten.linear.default: linear,
 }

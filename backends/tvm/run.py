@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tvm
 from safetensors.numpy import load_file
-from tvm import relax
+from tvm.runtime.vm import VirtualMachine
 
 from dcompile.backends import ports
 
@@ -23,8 +23,7 @@ class Executable:
         self._signatures = ports.read(folder)
         held = {name: tvm.runtime.tensor(array) for name, array in load_file(folder / "weights.safetensors").items()}
         machines = {
-            file: relax.VirtualMachine(tvm.runtime.load_module(str(folder / file)), device)
-            for file in set(files.values())
+            file: VirtualMachine(tvm.runtime.load_module(str(folder / file)), device) for file in set(files.values())
         }
         self._functions = {name: machines[file][name] for name, file in files.items()}
         self._weights: dict[str, list[Any]] = {

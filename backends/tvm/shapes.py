@@ -141,8 +141,9 @@ def repeat_interleave(at: Scope, out: Kind, x: Value, times: int, axis: int | No
 
 def triangle(lower: bool) -> Convert:
     def convert(at: Scope, out: Kind, x: Value, diagonal: int = 0) -> Any:
-        shape = x.shape[-2:]
-        mask = np.tri(*shape, k=diagonal, dtype=bool) if lower else ~np.tri(*shape, k=diagonal - 1, dtype=bool)
+        rows, columns = x.shape[-2:]
+        below = np.tri(rows, columns, diagonal if lower else diagonal - 1, dtype=bool)
+        mask = below if lower else ~below
         return op.where(at.const(mask, "bool"), x.expr, at.const(0, x.dtype))
 
     return convert
@@ -161,42 +162,42 @@ def scalar(at: Scope, out: Kind, value: Number, **_: Any) -> Any:
 
 
 def arange(at: Scope, out: Kind, *limits: Number, **_: Any) -> Any:
-    start, _, step = {1: (0, limits[0], 1), 2: (*limits, 1)}.get(len(limits), limits)
+    start = limits[0] if len(limits) > 1 else 0
+    step = limits[2] if len(limits) > 2 else 1
     return at.const(start + step * np.arange(out.shape[0]), out.dtype)
 
 
 TABLE: dict[Any, Convert] = {
-    **{o: same for o in (aten.clone.default, aten.alias.default, aten.detach.default, aten.contiguous.default)},
-    **{o: same for o in (aten.lift_fresh_copy.default, aten.dropout.default)},
-    **{
-        o: reshape
-        for o in (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints)
-    },
-    **{o: reshape for o in (aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims)},
+    **dict.fromkeys((aten.clone.default, aten.alias.default, aten.detach.default, aten.contiguous.default), same),
+    **dict.fromkeys((aten.lift_fresh_copy.default, aten.dropout.default), same),
+    **dict.fromkeys(
+        (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten.flatten.using_ints), reshape
+    ),
+    **dict.fromkeys((aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims), reshape),
     aten.unflatten.int: reshape,
-    **{o: expand for o in (aten.expand.default, aten.expand_as.default, aten.broadcast_to.default)},
+    **dict.fromkeys((aten.expand.default, aten.expand_as.default, aten.broadcast_to.default), expand),
     aten.permute.default: permute,
-    **{o: transpose for o in (aten.transpose.int, aten.t.default)},
-    **{o: cat for o in (aten.cat.default, aten.concat.default)},
+    **dict.fromkeys((aten.transpose.int, aten.t.default), transpose),
+    **dict.fromkeys((aten.cat.default, aten.concat.default), cat),
     aten.stack.default: stack,
     aten.slice.Tensor: cut,
     aten.narrow.default: lambda at, out, x, axis, start, length: cut(
         at, out, x, axis, start, start % x.shape[axis] + length
     ),
     aten.select.int: select,
-    **{o: split for o in (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.split.sizes)},
+    **dict.fromkeys((aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.split.sizes), split),
     aten.unbind.int: unbind,
     aten.flip.default: flip,
     aten.roll.default: roll,
-    **{o: pad for o in (aten.constant_pad_nd.default, aten.pad.default)},
+    **dict.fromkeys((aten.constant_pad_nd.default, aten.pad.default), pad),
     aten.repeat.default: repeat,
     aten.repeat_interleave.self_int: repeat_interleave,
     aten.tril.default: triangle(True),
     aten.triu.default: triangle(False),
-    **{o: full for o in (aten.full.default, aten.full_like.default, aten.new_full.default)},
+    **dict.fromkeys((aten.full.default, aten.full_like.default, aten.new_full.default), full),
     **{o: filled(0) for o in (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)},
     **{o: filled(1) for o in (aten.ones.default, aten.ones_like.default, aten.new_ones.default)},
     **{o: filled(0) for o in (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)},
     aten.scalar_tensor.default: scalar,
-    **{o: arange for o in (aten.arange.default, aten.arange.start, aten.arange.start_step)},
+    **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), arange),
 }

@@ -14,13 +14,15 @@ from dcompile.record import Recorder, Values
 ROWS, SLOTS, VOCAB, WIDTH = 2, 12, 16, 8
 
 
-def weights() -> dict[str, Tensor]:
+def weights(wide: bool = False) -> dict[str, Tensor]:
+    """Whole eighths, so that float32 sums are exact in any order. `wide` adds rows that no token names."""
+    vocab = 40 * VOCAB if wide else VOCAB
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: Parameter(torch.randint(-4, 5, shape, generator=generator).float() / 8)  # noqa: E731
     return {
-        "model.embed": draw(VOCAB, WIDTH),
+        "model.embed": draw(vocab, WIDTH),
         "model.layers.0.weight": draw(WIDTH, WIDTH),
-        "model.head": draw(VOCAB, WIDTH),
+        "model.head": draw(vocab, WIDTH),
         "vocab": torch.tensor(VOCAB - 1),
     }
 
