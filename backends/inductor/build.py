@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +16,11 @@ from torch import Tensor, fx
 from torch._inductor import aot_compile
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.package.package import package_aoti
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._subclasses import FakeTensorMode
 from torch.export.pt2_archive._package_weights import Weights
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._filelock import FileLock
 
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
@@ -95,23 +98,39 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
 
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
-    with torch.no_grad(), tempfile.TemporaryDirectory() as scratch:
+    with torch.no_grad(), _scratch(graph) as scratch:
         module = legalize(graph.module)
         held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
         if device != "cpu":
             move(module, device)
         examples = _fresh_fakes(module, graph, device)
-        options = {**OPTIONS, "aot_inductor.output_path": str(Path(scratch) / "aoti")}
+        options = {**OPTIONS, "aot_inductor.output_path": str(scratch / "aoti")}
         with warnings.catch_warnings():
             for category in (DeprecationWarning, FutureWarning):  # torch's own, of its own code
                 warnings.simplefilter("ignore", category)
             produced = aot_compile(module, examples, options=options)
         assert isinstance(produced, list)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
-        packed = Path(scratch) / path.name
+        packed = scratch / path.name
         package_aoti(str(packed), [f for f in produced if isinstance(f, str) and not f.endswith(".cpp")])
         shutil.move(packed, path)
     return {name: held.get(name, tensor).detach().cpu() for name, tensor in made.items()}
+
+
+@contextmanager
+def _scratch(graph: Graph) -> Iterator[Path]:
+    """A folder in torch's own cache whose path depends on the graph alone: the compiled code names its sources."""
+    text = "\n".join(str(m.graph) for m in modules(graph.module)) + repr((graph.name, graph.inputs, graph.outputs))
+    root = Path(cache_dir()) / "dcompile"
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+    with FileLock(f"{folder}.lock"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fresh_fakes(module: fx.GraphModule, graph: Graph, device: str) -> tuple[Tensor, ...]:
