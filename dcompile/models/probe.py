@@ -67,7 +67,8 @@ def check_modules(whole: nn.Module, backbone: nn.Module, head: nn.Module, facts:
         )
         logits = head(out.last_hidden_state)
     except Exception as problem:  # whatever a foreign class raises, the answer is the same
-        raise unsupported(facts.family, f"it does not run with an explicit cache and mask ({problem})") from problem
+        first = (str(problem) or type(problem).__name__).splitlines()[0]
+        raise unsupported(facts.family, f"it does not run with an explicit cache and mask ({first})") from problem
     row = (1, facts.kv_heads, 3, facts.head_dim)
     if seen.shapes != dict.fromkeys(range(facts.layers), (row, row)):
         raise unsupported(facts.family, f"its layers do not keep one K and V of shape {row[1:]} each")
