@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from dcompile.artifact import Manifest
 from dcompile.drive import Executable, Turn, turns
 from dcompile.feed import Request, feed
-from dcompile.result import Reason, Result, Row, nothing_done, read_row, without_eos
+from dcompile.result import Reason, Result, Row, nothing_done, read_row, before_eos
 from dcompile.text import Text, find_stop, safe, whole
 
 
@@ -86,7 +86,7 @@ class Generation:
     def _words(self, row: Row, r: int) -> str:
         if self.text is None:
             return ""
-        return self.text.decode(without_eos(row.ids, self.requests[r].controls.eos_ids))
+        return self.text.decode(before_eos(row.ids, self.requests[r].controls.eos_ids))
 
     def _sure(self, turn: Turn) -> str:
         if self.text is None or self.manifest.canvas.revises or 0 in self._ended:

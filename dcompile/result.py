@@ -19,7 +19,7 @@ Reason = Literal["eos", "length", "stop", "interrupted"]
 class Result:
     """One answer. `model_calls` counts the forwards of this row, `batch_calls` those of the whole batch,
     `positions_fed` the positions that the row's calls were fed, `committed_per_call` the answer positions that were
-    last written by each of them. `output_ids` ends with the eos, `text` before it; `text` is None without a tokenizer.
+    last written by each of them. `text` ends before the first eos; it is None without a tokenizer.
     """
 
     prompt_ids: tuple[int, ...]
@@ -96,6 +96,6 @@ def _committed(manifest: Manifest, request: Request, state: Mapping[str, npt.NDA
     return run
 
 
-def without_eos(ids: Sequence[int], eos_ids: Sequence[int]) -> Sequence[int]:
-    """The ids that have a text: without an eos at the end."""
-    return ids[:-1] if ids and ids[-1] in eos_ids else ids
+def before_eos(ids: Sequence[int], eos_ids: Sequence[int]) -> Sequence[int]:
+    """The ids that have a text: those before the first eos, whether or not the strategy stopped there."""
+    return ids[: next((n for n, i in enumerate(ids) if i in eos_ids), len(ids))]

@@ -52,6 +52,7 @@ class Script:
     answers: list[list[int]]
     loop: str = "block"
     width: int = 1
+    ends: bool = True
     ran: list[str] = field(default_factory=list)
     fed: list[dict[str, Any]] = field(default_factory=list)
 
@@ -96,7 +97,7 @@ class Script:
                 state["masked"][r, slot], state["order"][r, slot] = False, state["calls"][r]
                 state["count"][r] += 1
                 state["fed"][r] += 1
-                state["ended"][r] = state["tokens"][r, slot] in state["eos"]
+                state["ended"][r] = self.ends and state["tokens"][r, slot] in state["eos"]
         return bool(self._live(state))
 
 

@@ -28,6 +28,14 @@ def test_one_prompt(loop: str) -> None:
     assert script.ran == (["first"] if loop == "inside" else ["first", "next"])
 
 
+def test_text_ends_before_the_first_eos() -> None:
+    """A strategy without `stop on eos` fills the whole canvas, behind an eos too."""
+    script = Script([[*ids("ab"), EOS, *ids("c")]], "inside")
+    script.ends = False
+    result = session(script, stops_on_eos=False).generate("x", max_new_tokens=5)
+    assert (result.text, len(result.output_ids), result.finish_reason) == ("ab", 5, "length")
+
+
 def test_length_is_the_reason_without_an_eos() -> None:
     result = session(Script([ids("ab")])).generate([5, 6], max_new_tokens=5)
     assert (result.text, result.finish_reason) == ("ababa", "length")
