@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from dcompile.artifact import Manifest
 from dcompile.drive import Executable, Turn, turns
 from dcompile.feed import Request, feed
-from dcompile.result import Reason, Result, Row, nothing_done, read_row, before_eos
+from dcompile.result import Reason, Result, Row, before_eos, nothing_done, read_row
 from dcompile.text import Text, find_stop, safe, whole
 
 
