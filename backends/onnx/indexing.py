@@ -9,15 +9,43 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dcompile.backends.onnx.scope import Scope, Typed, axis_of
-from dcompile.backends.onnx.shapes import cut, filled, transposed
+from dcompile.backends.onnx.constants import filled
+from dcompile.backends.onnx.scope import Scope, Typed, axis_of, size_of
+from dcompile.backends.onnx.shapes import cut, transposed
 
 aten = torch.ops.aten
+
+ROW = 8  # elements behind an index, from which on copying whole rows pays
 
 Index = Sequence[Typed | None]
 
 
+def _whole_rows(at: Scope, x: Typed, axis: int, index: Typed) -> ir.Value | None:
+    """Where an index names whole rows x[.., i, :], being the same along all axes behind its own: the coordinates of
+    those rows, for GatherND and ScatterND. They copy a row at once, the element-wise forms number by number."""
+    source = at.model.expanded.get(index.value)
+    behind = x.shape[axis + 1 :]
+    if source is None or index.shape[axis + 1 :] != behind or size_of(behind) < ROW:
+        return None
+    shape = (1,) * (index.rank - source.rank) + source.shape
+    if any(n != 1 for n in shape[axis + 1 :]):
+        return None
+
+    def make() -> ir.Value:
+        spread = index.shape[: axis + 1]
+        narrow = Typed(at.reshape(source, shape[: axis + 1]), source.dtype, shape[: axis + 1])
+        column = Typed(at.expand(narrow, spread), source.dtype, spread)
+        grid = np.indices(spread)[:axis]
+        parts = [at.constant(np.stack([*grid], axis=-1), torch.int64)] * (axis > 0)
+        return at.join([*parts, at.reshape(column, (*spread, 1))], axis=axis + 1)
+
+    return at.once(("rows", index.value, axis), make)
+
+
 def gather(at: Scope, out: Typed, x: Typed, axis: int, index: Typed, *_: Any) -> ir.Value:
+    rows = _whole_rows(at, x, axis_of(axis, x.rank), index)
+    if rows is not None:
+        return at.op("GatherND", x, rows)
     return at.op("GatherElements", x, index, axis=axis_of(axis, x.rank))
 
 
@@ -46,6 +74,9 @@ def scatter(reduction: str = "none") -> Callable[..., ir.Value]:
                     updates = cut(at, Typed(updates, source.dtype, source.shape), a, 0, want)
         else:
             updates = filled(at, x.dtype, index.shape, source)
+        rows = _whole_rows(at, x, axis_of(axis, x.rank), index)
+        if rows is not None:
+            return at.op("ScatterND", x, rows, updates, reduction=reduction)
         return at.op("ScatterElements", x, index, updates, axis=axis_of(axis, x.rank), reduction=reduction)
 
     return emit

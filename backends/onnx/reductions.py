@@ -37,13 +37,13 @@ def fold_all(kind: str) -> Callable[..., ir.Value]:
 
 
 def truth(kind: str) -> Callable[..., ir.Value]:
-    """any, all: the largest or smallest truth value, as int32 (ORT folds numbers only)."""
+    """any, all: the largest or smallest truth value."""
 
     def emit(at: Scope, out: Typed, x: Typed, axes: Axes = None, keep: bool = False) -> ir.Value:
-        if size_of(x.shape) == size_of(out.shape):
-            return at.reshape(Typed(at.to(x, torch.bool), torch.bool, x.shape), out.shape)
         test = Typed(at.to(x, torch.bool), torch.bool, x.shape)
-        return at.op("Cast", _reduce(at, kind, at.to(test, torch.int32), x.rank, axes, keep), to=DTYPES[out.dtype])
+        if size_of(x.shape) == size_of(out.shape):
+            return at.reshape(test, out.shape)
+        return _reduce(at, kind, test.value, x.rank, axes, keep)
 
     return emit
 

@@ -51,6 +51,7 @@ class Model:
     regions: Mapping[int, Region]
     weights_file: str
     names: dict[str, int] = field(default_factory=dict)
+    expanded: dict[ir.Value, Typed] = field(default_factory=dict)  # what a value is the expansion of
 
     def name(self, hint: str) -> str:
         """A name that no other value of the model has; the same for the same order of calls."""
@@ -158,7 +159,11 @@ class Scope:
         return self._once[key]
 
     def expand(self, x: Typed, shape: Sequence[int]) -> ir.Value:
-        return x.value if x.shape == tuple(shape) else self.op("Expand", x, self.ints(*shape))
+        if x.shape == tuple(shape):
+            return x.value
+        value = self.op("Expand", x, self.ints(*shape))
+        self.model.expanded[value] = x
+        return value
 
     def finish(self, inputs: Sequence[ir.Value], outputs: Sequence[tuple[Typed, str]]) -> ir.Graph:
         """The graph. Results take these names; each is made here, and only once (ONNX knows no other results)."""

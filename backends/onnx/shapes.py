@@ -1,19 +1,16 @@
-"""Rearrangement: reshapes, slices, joins; and tensors that are known when the graph is built."""
+"""Rearrangement: reshapes, slices, joins, changes of dtype."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
-from dcompile.backends.onnx.scope import DTYPES, Scope, Typed, axis_of, size_of
+from dcompile.backends.onnx.scope import Scope, Typed, axis_of, size_of
 
 aten = torch.ops.aten
-
-INLINE = 4096  # elements; a larger constant of one value is made when the model runs
 
 
 def same(at: Scope, out: Typed, x: Typed, *_: Any) -> ir.Value:
@@ -166,39 +163,6 @@ def triangle(upper: bool) -> Callable[..., ir.Value]:
     return emit
 
 
-# ------------------------------------------------------------ constants
-
-
-def filled(at: Scope, dtype: torch.dtype, shape: Sequence[int], value: float) -> ir.Value:
-    if size_of(shape) <= INLINE:
-        return at.constant(value, dtype, shape)
-    fill = ir.tensor(np.array([value], dtype=DTYPES[dtype].numpy()))
-    return at.op("ConstantOfShape", at.ints(*shape), value=fill)
-
-
-def full(at: Scope, out: Typed, shape: Sequence[int], value: float, *_: Any) -> ir.Value:
-    return filled(at, out.dtype, out.shape, value)
-
-
-def full_of(value: float) -> Callable[..., ir.Value]:
-    return lambda at, out, *_: filled(at, out.dtype, out.shape, value)
-
-
-def new_full(at: Scope, out: Typed, like: Typed, shape: Sequence[int], value: float, *_: Any) -> ir.Value:
-    return filled(at, out.dtype, out.shape, value)
-
-
-def scalar_tensor(at: Scope, out: Typed, value: float, *_: Any) -> ir.Value:
-    return at.constant(value, out.dtype)
-
-
-def arange(at: Scope, out: Typed, *bounds: Any) -> ir.Value:
-    """(end), (start, end) or (start, end, step); the rest says dtype and device."""
-    numbers = [b for b in bounds if isinstance(b, (int, float)) and not isinstance(b, bool)]
-    start, step = (numbers[0] if len(numbers) > 1 else 0), (numbers[2] if len(numbers) > 2 else 1)
-    return at.constant(start + step * np.arange(out.shape[0]), out.dtype)
-
-
 SAME = (
     aten.clone.default,
     aten.alias.default,
@@ -234,15 +198,7 @@ OPS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(VIEWS, view),
     **dict.fromkeys((aten.expand.default, aten.expand_as.default, aten.broadcast_to.default), expand),
     **dict.fromkeys((aten.split.Tensor, aten.split.sizes, aten.split_with_sizes.default), split),
-    **{target: full_of(0) for target in (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)},
-    **{target: full_of(0) for target in (aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default)},
-    **{target: full_of(1) for target in (aten.ones.default, aten.ones_like.default, aten.new_ones.default)},
-    **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), arange),
     aten.chunk.default: split,
-    aten.full.default: full,
-    aten.full_like.default: lambda at, out, like, value, *_: filled(at, out.dtype, out.shape, value),
-    aten.new_full.default: new_full,
-    aten.scalar_tensor.default: scalar_tensor,
     aten.permute.default: permute,
     aten.transpose.int: transpose,
     aten.t.default: matrix_transpose,

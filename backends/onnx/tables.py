@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dcompile.backends.onnx import arithmetic, indexing, products, reductions, shapes
+from dcompile.backends.onnx import arithmetic, constants, indexing, logic, products, reductions, shapes
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
     **arithmetic.OPS,
+    **constants.OPS,
     **indexing.OPS,
+    **logic.OPS,
     **products.OPS,
     **reductions.OPS,
     **shapes.OPS,
