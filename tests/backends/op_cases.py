@@ -377,3 +377,13 @@ CASES |= {
         (torch.tensor(False), X, Y),
     ),
 }
+
+# What a tracer may hand over as one operation or as several: these run in both forms.
+COMPOSITE = [
+    *("silu", "gelu", "pow_2", "clamp_min", "where_number", "masked_fill", "div_floor", "floor_divide_number"),
+    *("softmax", "softmax_dtype", "log_softmax", "argmax_all", "any_all", "order", "sort_values", "topk_values"),
+    *("matmul_batched", "matmul_by_matrix", "matmul_4d", "matmul_vector", "linear", "linear_3d", "linear_3d_plain"),
+    *("layer_norm", "rms_norm", "attend_parts", "sdpa", "sdpa_mask", "reshape", "expand", "chunk", "roll_back"),
+    *("shifted", "pad_bool", "repeat_interleave", "unbind", "to_int", "type_as", "embedding", "index_put_middle"),
+    *("gather", "scatter_value", "while_loop", "while_nested", "cond"),
+]

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.backends.harness import BACKENDS
-from tests.backends.op_cases import CASES
+from tests.backends.op_cases import CASES, COMPOSITE
 
 torch.set_num_threads(1)
 
@@ -38,13 +38,15 @@ def traced(case: str, composite: bool) -> tuple[fx.GraphModule, list[Tensor]]:
     return module, outputs(function(*inputs))
 
 
-@pytest.mark.parametrize("composite", [True, False], ids=["composite", "decomposed"])
-@pytest.mark.parametrize("case", CASES)
+VARIANTS = [*((case, True) for case in CASES), *((case, False) for case in COMPOSITE)]
+NAMES = [case if composite else f"{case}-decomposed" for case, composite in VARIANTS]
+
+
+@pytest.mark.parametrize(("case", "composite"), VARIANTS, ids=NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_operation(backend: str, case: str, composite: bool) -> None:
-    inputs = CASES[case][1]
     module, want = traced(case, composite)
-    have = BACKENDS[backend](module, inputs)
+    have = BACKENDS[backend](module, CASES[case][1])
     assert len(have) == len(want)
     for a, b in zip(have, want, strict=True):
         assert (why := differs(a, b)) is None, why
@@ -52,7 +54,13 @@ def test_operation(backend: str, case: str, composite: bool) -> None:
 
 @pytest.mark.parametrize("case", ["attend_parts", "softmax", "argmax_ties", "while_nested", "scatter_bool"])
 def test_a_perturbed_result_is_told_apart(case: str) -> None:
-    function, inputs = CASES[case]
-    want = outputs(function(*inputs))[-1]
-    for value in (~want,) if want.dtype == torch.bool else (want + 1, want * 1.0001):
-        assert differs(value.to(want.dtype), want) is not None or torch.equal(value.to(want.dtype), want)
+    want = traced(case, True)[1][-1]
+    assert differs(want.clone(), want) is None
+    if want.dtype == torch.bool:
+        perturbed = want.clone()
+        perturbed[0, 0] ^= True
+    else:
+        perturbed = want * 1.0001 if want.dtype.is_floating_point else want + 1
+    assert differs(perturbed, want) is not None
+    assert differs(want.to(torch.float64), want) is not None
+    assert differs(want[:1], want) is not None
