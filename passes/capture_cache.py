@@ -110,18 +110,22 @@ class _Capturing(Replay):
         outer = dict(zip(names, carried, strict=True))
         fixed = _Rows(self.turns, self.capacity, self.recorder, body, [*carried, *captured], self)
         index = {s.at: fixed.value(s.index) for s in found}
-        start = {names[s.at]: torch.gather(outer[names[s.at]], 2, index[s.at]) for s in found}
+        rows = {names[s.at]: torch.gather(outer[names[s.at]], 2, index[s.at]) for s in found}
+        inner_names = [f"rows_{n}" if n in rows else n for n in names]
+        start = dict(zip(inner_names, [rows.get(n, outer[n]) for n in names], strict=True))
+
+        def whole(values: dict[str, Tensor]) -> list[Tensor]:
+            return [*[outer[n] if n in rows else values[n] for n in names], *captured]
 
         def turn(values: dict[str, Tensor]) -> dict[str, Tensor]:
-            whole = [outer[n] if n in start else values[n] for n in names]
-            inner = _Rows(self.turns, self.capacity, self.recorder, body, [*whole, *captured], self)
-            inner.prepare(found, {s.at: values[names[s.at]] for s in found}, outer["stored"])
-            return dict(zip(names, inner.run(), strict=True))
+            inner = _Rows(self.turns, self.capacity, self.recorder, body, whole(values), self)
+            inner.prepare(found, {s.at: values[f"rows_{names[s.at]}"] for s in found}, outer["stored"])
+            return dict(zip(inner_names, inner.run(), strict=True))
 
-        result = self.recorder.loop({**outer, **start}, lambda v: self.inside(cond, [*v.values(), *captured])[0], turn)
+        result = self.recorder.loop(start, lambda v: self.inside(cond, whole(v))[0], turn)
         for s in found:
             name = names[s.at]
-            result[name] = torch.scatter(outer[name], 2, index[s.at], result[name])
+            result[f"rows_{name}"] = torch.scatter(outer[name], 2, index[s.at], result[f"rows_{name}"])
         return list(result.values())
 
     # ------------------------------------------------------------ a tail that is merged now and then

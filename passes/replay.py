@@ -32,14 +32,14 @@ class Replay:
     def visit(self, node: fx.Node) -> Any:
         """What a node becomes; passes override this and fall back on it."""
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
-        tags = {k: node.meta[k] for k in TAGS if k in node.meta}
-        with self.recorder.at(node.meta.get("span", self.recorder.span)), self.recorder.tagged(**tags):
-            if node.target is WHILE:
-                return self.loop(node, args)
-            if node.target is COND:
-                pred, yes, no, operands = args
-                return self.recorder.branch(pred, lambda: self.inside(yes, operands), lambda: self.inside(no, operands))
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+        if node.target is WHILE:
+            return self.loop(node, args)
+        if node.target is COND:
+            return self.branch(*args)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def branch(self, pred: Tensor, yes: fx.GraphModule, no: fx.GraphModule, operands: Sequence[Tensor]) -> list[Tensor]:
+        return self.recorder.branch(pred, lambda: self.inside(yes, operands), lambda: self.inside(no, operands))
 
     def loop(self, node: fx.Node, args: Sequence[Any]) -> list[Tensor]:
         cond, body, carried, captured = args
@@ -67,7 +67,11 @@ class Replay:
         return self.env[node]
 
     def _leaf_or_visit(self, node: fx.Node) -> Any:
-        return self.value(node) if node.op == "get_attr" else self.visit(node)
+        if node.op == "get_attr":
+            return self.value(node)
+        tags = {k: node.meta[k] for k in TAGS if k in node.meta}
+        with self.recorder.at(node.meta.get("span", self.recorder.span)), self.recorder.tagged(**tags):
+            return self.visit(node)
 
     def run(self) -> list[Tensor]:
         """The results, everything evaluated in the written order."""
