@@ -67,7 +67,7 @@ class Watch:
         yield
         self.tell(Step(name, time.perf_counter() - began))
 
-    def after_pass(self, stage: str, item: Pass, program: Program, seconds: float, changed: bool) -> None:
+    def after_pass(self, stage: str, item: Pass, program: Program, seconds: float) -> None:
         """An observer of the passes' door."""
         self.program(stage, str(item), program, seconds)
 

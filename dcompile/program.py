@@ -82,6 +82,4 @@ def modules(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
 
 def count_nodes(program: Program) -> int:
     """Number of operations in all graphs of a program."""
-    return sum(
-        1 for g in program.graphs for m in modules(g.module) for n in m.graph.nodes if n.op == "call_function"
-    )
+    return sum(1 for g in program.graphs for m in modules(g.module) for n in m.graph.nodes if n.op == "call_function")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from dcompile.passes.facts import fingerprint, well_formed
+from dcompile.passes.facts import well_formed
 from dcompile.program import Program
 
 
@@ -41,8 +41,8 @@ class Stage:
     passes: tuple[Pass, ...]
 
 
-Observer = Callable[[str, Pass, Program, float, bool], None]
-"""Called behind each pass: stage, pass, result, seconds, whether the program changed."""
+Observer = Callable[[str, Pass, Program, float], None]
+"""Called behind each pass: stage, pass, result, seconds."""
 
 
 def run_passes(
@@ -54,20 +54,20 @@ def run_passes(
     observers: Sequence[Observer] = (),
 ) -> Program:
     """The one door: runs, checks and times each pass. `without` names passes to leave out, `limit` stops after n."""
-    done, before = 0, fingerprint(program) if observers else ""
+    done = 0
     for stage in stages:
         for item in stage.passes:
             if item.name in without or (limit is not None and done >= limit):
                 continue
             start = time.perf_counter()
-            program = item.run(program)
+            try:
+                program = item.run(program)
+            except Exception as problem:
+                raise PassError(f"in {stage.name}/{item}: {problem}") from problem
             seconds = time.perf_counter() - start
             done += 1
             if problem := well_formed(program):
                 raise PassError(f"after {stage.name}/{item}: {problem}")
-            if observers:
-                after = fingerprint(program)
-                for observe in observers:
-                    observe(stage.name, item, program, seconds, after != before)
-                before = after
+            for observe in observers:
+                observe(stage.name, item, program, seconds)
     return program

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+import dcompile.ops  # noqa: F401  (registers dcompile::attend)
 from dcompile.passes.facts import results
 from dcompile.passes.replay import Replay, weights_of
 from dcompile.program import WHILE, Graph, Port, Program, modules

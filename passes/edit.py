@@ -33,10 +33,9 @@ def _mode(values: Any) -> Any:
 
 
 def tidy(module: fx.GraphModule) -> fx.GraphModule:
-    """Drop what nothing uses, here and inside, and the attributes that are gone; then recompile."""
+    """Drop what nothing uses, here and inside. (The Python text of a graph is made by whoever runs it as Python.)"""
     for inner in modules(module):
         inner.graph.eliminate_dead_code()
-        inner.recompile()
     return module
 
 

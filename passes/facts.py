@@ -50,13 +50,6 @@ def results(module: fx.GraphModule) -> list[fx.Node]:
     return list(output.args[0])
 
 
-def fingerprint(program: Program) -> str:
-    """A hash of all graphs, to tell whether a pass changed anything."""
-    digest = hashlib.sha256()
-    for graph in program.graphs:
-        for module in modules(graph.module):
-            digest.update(str(module.graph).encode())
-    return digest.hexdigest()
 
 
 def is_control(node: fx.Node) -> bool:

@@ -14,13 +14,13 @@ from dcompile.ops import FLOOR
 def processed(logits: Tensor, controls: Controls, seen: Set[int], committed: int) -> Tensor:
     """Logits [V] after the repetition penalty on the tokens `seen`, bans, and eos before the minimum length."""
     out = logits.clone()
-    for token in set(seen):
-        out[token] = (
-            out[token] * controls.repetition_penalty if out[token] < 0 else out[token] / controls.repetition_penalty
-        )
-    out[list(controls.banned)] = FLOOR
-    if committed < controls.min_length:
-        out[list(controls.eos_ids)] = FLOOR
+    penalty = controls.repetition_penalty
+    if penalty != 1:
+        said = out[sorted(seen)]
+        out[sorted(seen)] = torch.where(said < 0, said * penalty, said / penalty)
+    taken = [*controls.banned, *(controls.eos_ids if committed < controls.min_length else ())]
+    if taken:
+        out[taken] = FLOOR
     return out
 
 
