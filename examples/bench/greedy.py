@@ -1,0 +1,142 @@
+"""Greedy SmolLM2-135M-Instruct in fp32: dcompile's artifact (loop inside) against ONNX Runtime GenAI, alternating.
+
+    make bench        # or: python examples/bench/greedy.py --tokens 128 --rounds 5
+
+Both get the same prompt ids, generate the same number of tokens with eos ignored, on the same threads. Prints tokens a
+second end to end (prefill included), the median ratio, whether the tokens are the same, and the artifact's size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dcompile
+
+PROMPTS = (
+    "What is the capital of France?",
+    "Write a Python function that reverses a linked list, and explain it.",
+    "Explain in three sentences why the sky is blue.",
+)
+Engine = Callable[[list[int], int], list[int]]
+
+
+def main() -> None:
+    """Build both, then measure them in turn."""
+    args = parse_args()
+    ours = build_ours(args)
+    session = dcompile.load(ours, threads=args.threads)
+    prompts = [session.chat([{"role": "user", "content": p}]) for p in PROMPTS]
+
+    def run_ours(prompt: list[int], count: int) -> list[int]:
+        return list(session.generate(prompt, max_new_tokens=count, eos_ids=[]).output_ids)
+
+    engines = {"dcompile": run_ours, "onnxruntime-genai": genai(build_genai(args), args)}
+    measure(engines, prompts, args)
+    weights = next(p for p in ours.iterdir() if p.suffix == ".safetensors")
+    whole = sum(p.stat().st_size for p in ours.iterdir())
+    print(f"artifact {whole / 1e6:.1f} MB, its weights file {weights.stat().st_size / 1e6:.1f} MB")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct.gguf"))
+    parser.add_argument("--folder", type=Path, default=Path("build/bench"))
+    parser.add_argument("--capacity", type=int, default=1024)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def build_ours(args: argparse.Namespace) -> Path:
+    """The std strategy `greedy` for onnx, loop inside; kept from an earlier run."""
+    out: Path = args.folder / "greedy"
+    if not out.exists():
+        began = time.perf_counter()
+        dcompile.build("greedy", args.model, out, "onnx", max_length=args.capacity)
+        print(f"built in {time.perf_counter() - began:.0f} s")
+    return out
+
+
+def build_genai(args: argparse.Namespace) -> Path:
+    """GenAI's own model of the same weights, with an eos that is never proposed."""
+    out: Path = args.folder / "genai"
+    if not (out / "genai_config.json").exists():
+        checkpoint = args.folder / "checkpoint"
+        write_checkpoint(args.model, checkpoint)
+        builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(checkpoint), "-o", str(out)]
+        subprocess.run([*builder, "-p", "fp32", "-e", "cpu"], check=True, stdout=subprocess.DEVNULL)
+    path = out / "genai_config.json"
+    config = json.loads(path.read_text())
+    config["model"]["eos_token_id"] = config["model"]["vocab_size"] - 1
+    path.write_text(json.dumps(config))
+    return out
+
+
+def write_checkpoint(model: Path, folder: Path) -> None:
+    """The dequantised weights as a transformers checkpoint folder."""
+    import shutil
+
+    from transformers import LlamaForCausalLM
+
+    from dcompile.models import load_model
+
+    loaded = load_model(model)
+    whole = LlamaForCausalLM(loaded.backbone.config)
+    whole.model = loaded.backbone
+    whole.lm_head.weight = whole.model.embed_tokens.weight
+    whole.config.architectures = ["LlamaForCausalLM"]
+    whole.save_pretrained(folder)
+    for path in loaded.files:
+        shutil.copy(path, folder)
+
+
+def genai(folder: Path, args: argparse.Namespace) -> Engine:
+    """ONNX Runtime GenAI's generator loop."""
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": args.threads}}}}))
+    model = og.Model(config)
+
+    def run(prompt: list[int], count: int) -> list[int]:
+        params = og.GeneratorParams(model)
+        params.set_search_options(max_length=args.capacity, do_sample=False)
+        generator = og.Generator(model, params)
+        generator.append_tokens([prompt])
+        for _ in range(count):
+            generator.generate_next_token()
+        return [int(t) for t in generator.get_sequence(0)[len(prompt) :]]
+
+    return run
+
+
+def measure(engines: dict[str, Engine], prompts: list[list[int]], args: argparse.Namespace) -> None:
+    """Alternate the engines; print each round's speeds, their medians, and the ratio of the medians."""
+    for engine in engines.values():
+        engine(prompts[0], 8)
+    speeds: dict[str, list[float]] = {name: [] for name in engines}
+    same = total = 0
+    for turn in range(args.rounds):
+        prompt, tokens = prompts[turn % len(prompts)], {}
+        for name, engine in engines.items():
+            began = time.perf_counter()
+            tokens[name] = engine(prompt, args.tokens)
+            speeds[name].append(args.tokens / (time.perf_counter() - began))
+        same, total = same + (len(set(map(tuple, tokens.values()))) == 1), total + 1
+        print("  ".join(f"{name} {rates[-1]:.1f} tok/s" for name, rates in speeds.items()))
+    medians = {name: statistics.median(rates) for name, rates in speeds.items()}
+    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
+    print("median: " + "  ".join(f"{name} {rate:.1f} tok/s" for name, rate in medians.items()))
+    print(f"ratio {statistics.median(ratios):.2f} (median of {total} alternating rounds), same tokens in {same} of {total}")
+
+
+if __name__ == "__main__":
+    main()
