@@ -14,6 +14,7 @@ from torch import fx
 from dcompile.backends import weights
 from dcompile.backends.base import Backend
 from dcompile.backends.onnx.emit import emit_graph
+from dcompile.backends.onnx.fuse import weights_together
 from dcompile.backends.onnx.scope import DTYPES, Model
 from dcompile.backends.onnx.tables import HANDLERS
 from dcompile.diagnostic import Diagnostic, Label
@@ -42,7 +43,7 @@ class ONNX(Backend):
 
     def build(self, program: Program, folder: Path) -> dict[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
-        regions = weights.write(program, folder)
+        regions = weights.write(program, folder, weights_together(program))
         files = {}
         for graph in program.graphs:
             model = ir.Model(

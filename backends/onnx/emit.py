@@ -47,11 +47,11 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
     given = iter(inputs)
     fusions = fuse.find(module)
     for node in module.graph.nodes:
-        if node in env:
-            continue
         if node in fusions:
             env |= _fused(at, fusions[node], env)
-        elif node.op == "placeholder":
+        if node in env:
+            continue
+        if node.op == "placeholder":
             env[node] = next(given)
         elif node.op == "get_attr":
             value = attribute(module, str(node.target))
@@ -65,6 +65,8 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
 
 def _fused(at: Scope, fusion: fuse.Fusion, env: dict[fx.Node, Values]) -> dict[fx.Node, Values]:
     results = fusion.emit(at, *_read(env, fusion.args))
+    if results is None:
+        return {}
     likes = [described(node.meta["val"]) for node in fusion.gives]
     made = [Typed(value, like.dtype, like.shape) for value, like in zip(results, likes, strict=True)]
     return dict(zip(fusion.gives, made, strict=True))
@@ -140,7 +142,7 @@ def loop(
     """`while cond: body` as a Loop without a trip count; `cond` is asked before it and at the end of each turn."""
     fixed = unchanged(body, len(carried))
     moving = [i for i in range(len(carried)) if i not in fixed]
-    inner = Scope(at.model, f"{at.name}.loop")
+    inner = Scope(at.model, f"{at.name}.loop", at)
     turn = inner.input("turn", torch.int64, ())
     again = inner.input("again", torch.bool, ())
     inside = list(carried)
@@ -166,7 +168,7 @@ def branch(
     graphs = []
     like: list[Typed] = []
     for side, module in (("yes", yes), ("no", no)):
-        inner = Scope(at.model, f"{at.name}.{side}")
+        inner = Scope(at.model, f"{at.name}.{side}", at)
         like = inline(inner, module, operands)
         graphs.append(inner.finish([], [(value, f"{side}_{i}") for i, value in enumerate(like)]))
     sides: dict[str, Any] = {"then_branch": graphs[0], "else_branch": graphs[1]}

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
-from torch import fx
+from torch import Tensor, fx
 
+from dcompile.backends.onnx.products import product
 from dcompile.backends.onnx.scope import CONTRIB, Scope, Typed
+from dcompile.backends.weights import attribute
+from dcompile.program import Program, modules
 
 aten = torch.ops.aten
 
@@ -25,9 +28,9 @@ COPIES = frozenset({aten.to.dtype, aten._to_copy.default, aten.clone.default, at
 
 @dataclass(frozen=True)
 class Fusion:
-    """Emit `emit(scope, *values of args)` at a node; its results are the values of `gives`."""
+    """Emit `emit(scope, *values of args)` at a node; its results are the values of `gives`, or None if it may not."""
 
-    emit: Callable[..., Sequence[ir.Value]]
+    emit: Callable[..., Sequence[ir.Value] | None]
     args: tuple[Any, ...]
     gives: tuple[fx.Node, ...]
 
@@ -47,7 +50,46 @@ def find(module: fx.GraphModule) -> dict[fx.Node, Fusion]:
         rotary = _rotary(node)
         if rotary is not None:
             found[node] = Fusion(rotate, rotary, (node,))
+    for layers in siblings(module):
+        parameters = [[_parameter(module, place) for place in layer.args[1:]] for layer in layers]
+        found[layers[0]] = Fusion(linear_layers, (parameters, layers[0].args[0]), tuple(layers))
     return found
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A weight by its name; emitted wherever it is needed."""
+
+    name: str
+    tensor: Tensor
+
+
+def _parameter(module: fx.GraphModule, place: Any) -> Parameter | None:
+    if place is None:
+        return None
+    tensor = attribute(module, str(place.target))
+    assert isinstance(tensor, Tensor)
+    return Parameter(str(place.target), tensor)
+
+
+def siblings(module: fx.GraphModule) -> list[list[Any]]:
+    """Linear layers that read the same input, each with a weight of its own and perhaps a bias."""
+    groups: dict[Any, list[Any]] = {}
+    for node in module.graph.find_nodes(op="call_function", target=aten.linear.default):
+        places = [place for place in node.args[1:] if place is not None]
+        if all(place.op == "get_attr" for place in places) and _float32(node) and not node.kwargs:
+            groups.setdefault(node.args[0], []).append(node)
+    return [g for g in groups.values() if 1 < len(g) == len({str(n.args[1].target) for n in g})]
+
+
+def weights_together(program: Program) -> list[list[Tensor]]:
+    """The weights of all sibling layers of a program, for `weights.write`."""
+    return [
+        [attribute(module, str(node.args[1].target)) for node in layers]  # type: ignore[misc]
+        for graph in program.graphs
+        for module in modules(graph.module)
+        for layers in siblings(module)
+    ]
 
 
 # ------------------------------------------------------------ recognising
@@ -190,6 +232,21 @@ def rotate(at: Scope, q: Typed, cos: Typed, sin: Typed) -> Sequence[ir.Value]:
     places = np.broadcast_to(np.arange(rows).reshape(cos.shape[0], width), (batch, width))
     tables = [_half(at, x) for x in (cos, sin)]
     return [at.op("RotaryEmbedding", q, at.constant(places, torch.int64), *tables, domain=CONTRIB, name="rotary")]
+
+
+def linear_layers(at: Scope, parameters: Sequence[Sequence[Parameter | None]], x: Typed) -> Sequence[ir.Value] | None:
+    """The results of layers (weight, bias), from one product; None where the weights do not lie together."""
+    weights = [layer[0] for layer in parameters if layer[0] is not None]
+    joined = at.joined_weights([w.name for w in weights], [w.tensor for w in weights])
+    if joined is None:
+        return None
+    sizes = [w.tensor.shape[0] for w in weights]
+    parts = at.ops("Split", product(at, x, joined, x.dtype, flip=True), at.ints(*sizes), outputs=len(sizes), axis=-1)
+    biases = [layer[1] if len(layer) > 1 else None for layer in parameters]
+    return [
+        part if bias is None else at.op("Add", part, at.weight(bias.name, bias.tensor))
+        for part, bias in zip(parts, biases, strict=True)
+    ]
 
 
 def _half(at: Scope, x: Typed) -> ir.Value:

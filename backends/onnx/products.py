@@ -95,7 +95,7 @@ def attend(
     apart = width == 1 and 1 < shared <= APART
     lead = (batch, groups, shared, width) if apart else (batch, groups, shared * width)
     if apart:
-        q = Typed(at.op("Mul", q, at.constant(scale, q.dtype)), q.dtype, q.shape)
+        q = Typed(_scaled(at, q, scale), q.dtype, q.shape)
         k, v = ([_for_each_head(at, part) for part in parts] for parts in (k, v))
     rows = at.reshape(q, (*lead, dim))
     parts = [product(at, rows, part, q.dtype, flip=True, scale=1 if apart else scale) for part in k]
@@ -110,17 +110,29 @@ def attend(
     return at.reshape(Typed(total, q.dtype, (*lead, dim)), (batch, heads, width, dim))
 
 
+def _scaled(at: Scope, q: Typed, scale: float) -> ir.Value:
+    """q · scale; of a rotary embedding its tables are scaled instead, which all layers share."""
+    node = q.value.producer()
+    if node is None or node.op_type != "RotaryEmbedding":
+        return at.op("Mul", q, at.constant(scale, q.dtype))
+    tables = [_scaled_table(at.home(t), t, scale) for t in node.inputs[2:] if t is not None]
+    return at.op("RotaryEmbedding", *node.inputs[:2], *tables, domain=CONTRIB, name="rotary")
+
+
+def _scaled_table(at: Scope, table: ir.Value, scale: float) -> ir.Value:
+    return at.once(("scaled", table, scale), lambda: at.op("Mul", table, at.constant(scale, torch.float32)))
+
+
 def _for_each_head(at: Scope, part: Typed) -> Typed:
     shape = (*part.shape[:2], 1, *part.shape[2:])
-    return Typed(at.once(("head", part.value), lambda: at.reshape(part, shape)), part.dtype, shape)
+    home = at.home(part.value)
+    return Typed(home.once(("head", part.value), lambda: home.reshape(part, shape)), part.dtype, shape)
 
 
 def _weights(at: Scope, scores: Typed, masks: Typed, spread: tuple[int, ...]) -> ir.Value:
     """The softmax of masked scores. The masks fit [batch, heads, width, n], and with one query other forms too."""
     if scores.rank == 5:
-        shape = (*masks.shape[:2], 1, *masks.shape[2:])
-        masks = Typed(at.once(("head", masks.value), lambda: at.reshape(masks, shape)), masks.dtype, shape)
-        return at.op("Softmax", at.op("Add", scores, masks), axis=4)
+        return at.op("Softmax", at.op("Add", scores, _for_each_head(at, masks)), axis=4)
     if spread[2] == 1:
         return at.op("Softmax", at.op("Add", scores, masks), axis=3)
     spreaded = at.op("Add", at.reshape(scores, spread), masks)

@@ -11,10 +11,11 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dcompile.backends.weights import Region
+from dcompile.backends.weights import Region, adjacent
 
 OPSET = 21
 CONTRIB = "com.microsoft"
+LARGE = 4096  # bytes of a constant that bodies capture from the outermost graph
 
 DTYPES: dict[torch.dtype, ir.DataType] = {
     torch.bool: ir.DataType.BOOL,
@@ -63,9 +64,11 @@ class Model:
 class Scope:
     """One graph: the model's own, or the body of a loop or branch. Values of outer scopes may be used as they are."""
 
-    def __init__(self, model: Model, name: str) -> None:
+    def __init__(self, model: Model, name: str, parent: Scope | None = None) -> None:
         self.model = model
         self.name = model.name(name)
+        self.parent = parent
+        self.inputs: set[ir.Value] = set()
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
         self.made: set[ir.Value] = set()
@@ -75,7 +78,14 @@ class Scope:
 
     def input(self, name: str, dtype: torch.dtype, shape: Sequence[int]) -> Typed:
         value = ir.Value(name=self.model.name(name), type=ir.TensorType(DTYPES[dtype]), shape=ir.Shape(shape))
+        self.inputs.add(value)
         return Typed(value, dtype, tuple(shape))
+
+    def home(self, value: ir.Value) -> Scope:
+        """The graph that a value belongs to: what is computed from it alone is computed there, once."""
+        if self.parent is None or value in self.made or value in self.inputs or value.is_initializer():
+            return self
+        return self.parent.home(value)
 
     def op(self, kind: str, *inputs: Operand | None, domain: str = "", name: str = "", **attributes: Any) -> ir.Value:
         """Append a node with one result."""
@@ -100,6 +110,8 @@ class Scope:
             data = np.broadcast_to(data, tuple(shape))
         data = np.ascontiguousarray(data).reshape(data.shape)
         key = (dtype, data.shape, data.tobytes())
+        if data.nbytes > LARGE and self.parent is not None:
+            return self.parent.constant(data, dtype)  # once for all bodies that read it
         return self.once(key, lambda: self._initializer(ir.tensor(data, name=self.model.name("k"))))
 
     def ints(self, *values: int) -> ir.Value:
@@ -111,13 +123,26 @@ class Scope:
         value = self.once(("weight", id(tensor)), lambda: self._initializer(self._stored(name, tensor)))
         return Typed(value, tensor.dtype, tuple(tensor.shape))
 
+    def joined_weights(self, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> Typed | None:
+        """One initializer over weights [out, in] that lie one behind another in the weights file."""
+        region = adjacent([self.model.regions.get(id(t)) for t in tensors])
+        if region is None:
+            return None
+        first = tensors[0]
+        shape = (sum(t.shape[0] for t in tensors), *first.shape[1:])
+        key = ("weight", *map(id, tensors))
+        data = self._external("+".join(names), region, first.dtype, shape)
+        return Typed(self.once(key, lambda: self._initializer(data)), first.dtype, shape)
+
     def _stored(self, name: str, tensor: torch.Tensor) -> ir.TensorProtocol:
-        unique = self.model.name(name)
         region = self.model.regions.get(id(tensor))
         if region is None:
-            return ir.tensor(tensor.detach().cpu().contiguous().numpy(), name=unique)
+            return ir.tensor(tensor.detach().cpu().contiguous().numpy(), name=self.model.name(name))
+        return self._external(name, region, tensor.dtype, tuple(tensor.shape))
+
+    def _external(self, name: str, region: Region, dtype: torch.dtype, shape: tuple[int, ...]) -> ir.TensorProtocol:
         place = (self.model.weights_file, region.offset, region.length)
-        return ir.ExternalTensor(*place, DTYPES[tensor.dtype], shape=ir.Shape(tensor.shape), name=unique)
+        return ir.ExternalTensor(*place, DTYPES[dtype], shape=ir.Shape(shape), name=self.model.name(name))
 
     def _initializer(self, data: ir.TensorProtocol) -> ir.Value:
         value = ir.Value(

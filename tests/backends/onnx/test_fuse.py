@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dcompile.backends.onnx.build import ONNX
+from dcompile.backends.onnx.run import load
 from tests.backends.harness import BACKENDS, program_of
 
 torch.set_num_threads(1)
@@ -124,3 +126,42 @@ def test_found(case: str, tmp_path: Path) -> None:
 def test_left_alone(case: str, tmp_path: Path) -> None:
     function, inputs, kind = LEFT_ALONE[case]
     assert kind not in run(function, inputs, tmp_path)
+
+
+class Heads(torch.nn.Module):
+    """Three layers of one input, one of them with a bias, and one of another input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, size in (("a", 24), ("b", 16), ("c", 8), ("d", 16)):
+            self.register_parameter(name, torch.nn.Parameter(floats(size, 32, seed=size)))
+        self.bias = torch.nn.Parameter(floats(16, seed=9))
+
+
+def heads(module: Heads, names: str) -> Callable[[Tensor], Any]:
+    def run(x: Tensor) -> Any:
+        biases = {"b": module.bias}
+        found = [torch.nn.functional.linear(x, getattr(module, n), biases.get(n)) for n in names]
+        return (*found, torch.nn.functional.linear(x * 2.0, module.d))
+
+    return run
+
+
+def test_layers_of_one_input_are_one_product(tmp_path: Path) -> None:
+    """Also where another graph needs only some of them."""
+    module, x = Heads(), floats(2, 3, 32)
+    trace = {
+        names: make_fx(heads(module, names), tracing_mode="fake", pre_dispatch=True, _allow_non_fake_inputs=True)(x)
+        for names in ("bc", "abc")
+    }
+    graphs = [replace(program_of(traced).graphs[0], name=names) for names, traced in trace.items()]
+    program = program_of(trace["bc"]).with_graphs(tuple(graphs))
+    files = ONNX().build(program, tmp_path)
+    for names, traced in trace.items():
+        nodes = Counter(node.op_type for node in ir.load(tmp_path / files[names]).graph)
+        assert (nodes["FusedMatMul"], nodes["Split"]) == (2, 1)
+        found = load(tmp_path, files, 1).run(names, {"in_0": x.numpy()})
+        for a, b in zip(found.values(), traced(x), strict=True):
+            torch.testing.assert_close(torch.from_numpy(a), b.detach(), rtol=2e-6, atol=2e-6)
+    weights = sum(t.numel() * 4 for t in (module.a, module.b, module.c, module.d))
+    assert (tmp_path / "weights.safetensors").stat().st_size < weights + 1024
