@@ -10,36 +10,36 @@ from torch import Tensor
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
+WORDS = 1 << 32
 
 
 def uniform(seed: Tensor, stream: int, position: Tensor, visit: Tensor) -> Tensor:
     """One float32 in (0, 1) for each element: key (low half of seed, stream), counter (position, visit)."""
     word = word_of(seed, torch.full_like(seed, stream), position, visit)
-    return (word // _word(512, word)).to(torch.float32) * 2.0**-23 + 2.0**-24
+    return (word // _word(512)).to(torch.float32) * 2.0**-23 + 2.0**-24
 
 
 def word_of(key0: Tensor, key1: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
     """The first output word of the block cipher, 32 bits in an int64."""
-    whole = 2**32
     keys = [_low(key0), _low(key1)]
-    keys.append((keys[0] ^ keys[1]) ^ _word(PARITY, keys[0]))
-    a, b = (_low(x0) + keys[0]) % whole, (_low(x1) + keys[1]) % whole
+    keys.append((keys[0] ^ keys[1]) ^ _word(PARITY))
+    a, b = (_low(x0) + keys[0]) % WORDS, (_low(x1) + keys[1]) % WORDS
     for step in range(5):
         for turn in ROTATIONS[step % 2]:
-            a = (a + b) % whole
+            a = (a + b) % WORDS
             b = _rotate(b, turn) ^ a
-        a = (a + keys[(step + 1) % 3]) % whole
-        b = (b + keys[(step + 2) % 3] + (step + 1)) % whole
+        a = (a + keys[(step + 1) % 3]) % WORDS
+        b = (b + keys[(step + 2) % 3] + (step + 1)) % WORDS
     return a
 
 
 def _low(x: Tensor) -> Tensor:
-    return x % 2**32
+    return x % WORDS
 
 
 def _rotate(x: Tensor, turn: int) -> Tensor:
-    return (x * 2**turn) % 2**32 + x // _word(2 ** (32 - turn), x)
+    return (x * (1 << turn)) % WORDS + x // _word(1 << (32 - turn))
 
 
-def _word(value: int, like: Tensor) -> Tensor:
+def _word(value: int) -> Tensor:
     return torch.full((1,), value, dtype=torch.int64)
