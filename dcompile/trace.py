@@ -44,10 +44,11 @@ def _attention(
     *, slots: Slots, **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     assert mask is None, "transformers made a mask of its own"
+    layer: Any = module.layer_idx
     parts = [(key, value, slots.fresh_bias)]
     if slots.caches is not None:
         assert slots.bias is not None
-        parts.insert(0, (*slots.caches[module.layer_idx], slots.bias))  # type: ignore[index, arg-type]
+        parts.insert(0, (*slots.caches[layer], slots.bias))
     keys, values, biases = (list(column) for column in zip(*parts, strict=True))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = torch.ops.dcompile.attend(query, keys, values, biases, scale)
