@@ -77,11 +77,11 @@ class Scope:
         return fx.GraphModule(self.root, self.graph)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records what runs inside `recording()`. `weights` gives parameters and buffers their dotted names."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.names = {id(t): name for name, t in reversed(list(weights.items()))}
         self.fakes: dict[int, tuple[Tensor, FakeTensor]] = {}
@@ -97,7 +97,7 @@ class Recorder(TorchDispatchMode):
             yield self
 
     @contextmanager
-    def at(self, span: Span) -> Iterator[None]:
+    def at(self, span: Span | None) -> Iterator[None]:
         """Nodes made inside come from this line of the strategy."""
         before, self.span = self.span, span
         try:
@@ -197,7 +197,7 @@ class Recorder(TorchDispatchMode):
         """`while condition(values): values = body(values)`; the condition has one bool element."""
         names = list(carried)
         cond = self._inside(carried, lambda v: [condition(v)])
-        turn = self._inside(carried, lambda v: [(out[n]) for out in [body(v)] for n in names])
+        turn = self._inside(carried, lambda v: _named(body(v), names))
         node_args, captured = self._close("loop", {"cond": cond, "body": turn})
         operands = tuple(self._distinct(list(carried.values()), {}))
         node = self.scope.graph.call_function(WHILE, (*node_args, operands, captured))
@@ -227,7 +227,8 @@ class Recorder(TorchDispatchMode):
     def _distinct(self, results: Sequence[Tensor], values: Values) -> list[fx.Node]:
         """One node a result: a value given twice, or carried under another name, is copied (ops.md: aliasing)."""
         nodes: list[fx.Node] = []
-        for name, tensor in zip([*values, *[""] * len(results)], results):
+        names = [*values, *[""] * len(results)][: len(results)]
+        for name, tensor in zip(names, results, strict=True):
             node = self.node(tensor)
             if node in nodes or (node.op != "call_function" and tensor is not values.get(name)):
                 node = self.node(torch.clone(tensor))
@@ -258,6 +259,10 @@ class Recorder(TorchDispatchMode):
     def finish(self, outputs: Sequence[Tensor]) -> fx.GraphModule:
         """The outermost graph, with these results; call it inside `recording()`."""
         return self.scope.close(self._distinct(outputs, {}))
+
+
+def _named(values: Values, names: Sequence[str]) -> list[Tensor]:
+    return [values[name] for name in names]
 
 
 @contextmanager
