@@ -1,9 +1,10 @@
 """The Program: what will run. One FX graph over ATen ops that holds the whole decoding loop.
 
-Loops are `torch.ops.higher_order.while_loop(cond, body, carried, captured)` and branches `cond(pred, yes, no, operands)`;
-their graphs are GraphModules of their own, weights are `get_attr` nodes of whichever graph uses them (the same
-Parameter under the same name everywhere). Every node has a fake tensor in `meta["val"]` and, where a line of the
-strategy caused it, its span in `meta["span"]`. A `while_loop` node names what it carries in `meta["carried"]`.
+Loops are `torch.ops.higher_order.while_loop(cond, body, carried, captured)` and branches
+`cond(pred, yes, no, operands)`; their graphs are GraphModules of their own, weights are `get_attr` nodes of whichever
+graph uses them (the same Parameter under the same name everywhere). Every node has a fake tensor in `meta["val"]` and,
+where a line of the strategy caused it, its span in `meta["span"]`. A `while_loop` node names what it carries in
+`meta["carried"]`.
 Shapes are static: B rows, C slots (prompt and answer), V tokens.
 """
 
