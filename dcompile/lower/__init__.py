@@ -6,25 +6,27 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import ending
-from dcompile.lower.calls import cache_names, prefill
+from dcompile.lower.calls import prefill
 from dcompile.lower.context import Context
 from dcompile.lower.expressions import value
-from dcompile.lower.statements import initial, sequence
+from dcompile.lower.statements import sequence
+from dcompile.lower.variables import declare
+from dcompile.models import Model
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
-from dcompile.strategy import Area, Assign, Call, Ended, Stop, Strategy, Write, walk
+from dcompile.strategy import Area, Call, Ended, Stop, Strategy, walk
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
 
 
-def lower(strategy: Strategy, model: object, *, batch: int = 1, capacity: int = 256, rng: bool = True) -> Program:
+def lower(strategy: Strategy, model: Model, *, batch: int = 1, capacity: int = 256, rng: bool = True) -> Program:
     """One graph for `batch` rows and a canvas of at most `capacity` slots; `rng` False: temperature 0 only."""
-    recorder = Recorder(named_weights(model.backbone, model.head))  # type: ignore[attr-defined]
+    recorder = Recorder(named_weights(model.backbone, model.head))
     ctx = Context(strategy, model, recorder, batch, capacity, rng, value)
     with recorder.recording():
         _inputs(ctx)
-        _variables(ctx)
+        declare(ctx)
         if any(isinstance(n, Call) and isinstance(n.feed, Area) and n.feed.name == "last" for n in walk(strategy.body)):
             prefill(ctx)
         sequence(ctx, strategy.body)
@@ -33,10 +35,11 @@ def lower(strategy: Strategy, model: object, *, batch: int = 1, capacity: int = 
     ports = tuple(Port(n.target, *_shape(n.meta["val"])) for n in module.graph.nodes if n.op == "placeholder")
     results = tuple(Port(name, *_shape(t)) for name, t in outputs.items())
     graph = Graph("main", module, ports, results)
-    return Program(strategy, model.facts, batch, capacity, (graph,))  # type: ignore[attr-defined]
+    return Program(strategy, model.facts, batch, capacity, (graph,))
 
 
 def _inputs(ctx: Context) -> None:
+    """What every artifact takes (docs/artifact.md), and `end`, which follows from it."""
     rows, floats, ints = (ctx.batch,), torch.float32, torch.int64
     spec: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "tokens": ((ctx.batch, ctx.capacity), ints), "pad": (rows, ints), "start": (rows, ints),
@@ -59,36 +62,6 @@ def _end(ctx: Context) -> Tensor:
     size = torch.full((1,), canvas.multiple, dtype=torch.int64)
     origin = ctx.inputs["pad"] if canvas.multiple_from == "canvas" else start
     return origin + (start + length - origin + canvas.multiple - 1) // size * size
-
-
-def _variables(ctx: Context) -> None:
-    facts, shape = ctx.model.facts, (ctx.batch, ctx.capacity)
-    slots = torch.arange(ctx.capacity).reshape(1, -1)
-    answer = (slots >= ctx.inputs["start"].reshape(-1, 1)) & (slots < ctx.inputs["end"].reshape(-1, 1))
-    masked = ctx.strategy.canvas.init == "masked"
-    ctx.values["tokens"] = ctx.inputs["tokens"]
-    if masked:
-        ctx.values["tokens"] = torch.where(answer, facts.mask_id, ctx.inputs["tokens"])
-    ctx.values["masked"] = answer if masked else torch.zeros(shape, dtype=torch.bool)
-    ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
-    ctx.values["stored"] = torch.zeros(shape, dtype=torch.bool)
-    for name in ("calls", "fed", "filled"):
-        ctx.values[name] = ctx.zeros()
-    ctx.values["batch_calls"] = torch.zeros(1, dtype=torch.int64)
-    ctx.values["done"], ctx.values["ended"] = ctx.zeros(torch.bool), ctx.zeros(torch.bool)
-    for name in cache_names(ctx):
-        ctx.values[name] = torch.zeros(ctx.batch, facts.kv_heads, ctx.capacity, facts.head_dim)
-    for call in walk(ctx.strategy.body):
-        if isinstance(call, Call) and call.name is not None and ctx.rng:
-            ctx.values[f"visits{call.site}"] = torch.zeros(shape, dtype=torch.int64)
-    for state in ctx.strategy.states:
-        ctx.values[state.name] = initial(ctx, state)
-    for node in walk(ctx.strategy.body):
-        if isinstance(node, Assign) and node.name not in ctx.values:
-            from dcompile.lower.expressions import DTYPES
-
-            size = shape if node.value.type.each else shape[:1]
-            ctx.values[node.name] = torch.zeros(size, dtype=DTYPES[node.value.type.base])
 
 
 def _outputs(ctx: Context) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Dist, Frame, either
 from dcompile.lower.frames import canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
+from dcompile.lower.variables import cache_names, mask_id
 from dcompile.ops import FLOOR
 from dcompile.strategy import REGION, Area, Call, Expr, Literal
 from dcompile.trace import Slots, call_backbone
@@ -119,9 +119,9 @@ def _guided(ctx: Context, guidance: Expr, frame: Frame, fed: Tensor, conditional
     """Classifier-free guidance: u + (g + 1)(c - u), u from the canvas with its prompt masked (LLaDA's generate)."""
     before = ctx.values["tokens"]
     prompt = ctx.value(Area(REGION, guidance.span, "prompt"), frame)
-    hidden_tokens = torch.where(prompt, ctx.model.facts.mask_id, look(ctx, before, frame))
+    hidden_tokens = torch.where(prompt, mask_id(ctx), look(ctx, before, frame))
     ctx.values["tokens"] = store(ctx, before, frame, hidden_tokens)
-    u = ctx.model.head(forward(ctx, frame, fed, None, alone=True))
+    u: Tensor = ctx.model.head(forward(ctx, frame, fed, None, alone=True))
     ctx.values["tokens"] = before
     scale = ctx.value(guidance, None).to(torch.float32).reshape(-1, 1, 1) + 1
     return u + scale * (conditional - u)
@@ -161,8 +161,3 @@ def _visits(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor | Non
     before = ctx.values[f"visits{stmt.site}"]
     ctx.values[f"visits{stmt.site}"] = store(ctx, before, frame, look(ctx, before, frame) + fed.to(torch.int64))
     return before
-
-
-def cache_names(ctx: Context) -> list[str]:
-    """The variables that hold keys and values, [B, G, C, D] each."""
-    return [f"{kind}{layer}" for layer in range(ctx.model.facts.layers) for kind in "kv"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from dcompile.models import Model
 from dcompile.record import Recorder
 from dcompile.strategy import Expr, Strategy
 
@@ -58,10 +58,14 @@ class Dist:
 
 @dataclass
 class Context:
-    """Mutable on purpose: lowering walks the program in order, and `values` are the variables at this point."""
+    """Mutable on purpose: lowering walks the program in order, and `values` are the variables at this point.
+
+    `active`: the rows [B] that run here, None for all; `depth`: how many loops stand around. `sorted`: inside a take's
+    predicate, which sorted places hold a position of its region, and where each one's segment starts.
+    """
 
     strategy: Strategy
-    model: Any
+    model: Model
     recorder: Recorder
     batch: int
     capacity: int
@@ -71,7 +75,8 @@ class Context:
     values: dict[str, Tensor] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
     dists: dict[str, Dist] = field(default_factory=dict)
-    memo: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    memo: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
+    sorted: tuple[Tensor, Tensor | None] | None = None
     active: Tensor | None = None
     depth: int = 0
 

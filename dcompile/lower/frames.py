@@ -7,7 +7,9 @@ from torch import Tensor
 
 from dcompile.lower.context import Context, Frame
 
+
 def canvas(ctx: Context) -> Frame:
+    """All slots."""
     return Frame(None, ctx.capacity)
 
 

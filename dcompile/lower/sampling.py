@@ -27,7 +27,7 @@ def narrowed(ctx: Context) -> Tensor:
 
 
 def processed(ctx: Context, logits: Tensor) -> Tensor:
-    """Logits [B, n, V] after the repetition penalty, banned tokens and the minimum length (as transformers orders them)."""
+    """Logits [B, n, V] after the repetition penalty, banned tokens and the minimum length, in transformers' order."""
     vocab = logits.shape[-1]
     tokens = ctx.values["tokens"]
     here = live(ctx, canvas(ctx)) & ~ctx.values["masked"]

@@ -19,11 +19,12 @@ def take(ctx: Context, expr: Take, frame: Frame) -> Tensor:
     inside = torch.gather(region, 1, order)
     starts = None if segment is None else _starts(torch.gather(segment, 1, order))
     within = Frame(base.start, base.width, order)
-    ctx.memo["running"] = (inside, starts)
     count = _since(inside.to(torch.int64), starts)
     keep = inside
     if expr.predicate is not None:
+        outer, ctx.sorted = ctx.sorted, (inside, starts)
         holds = ctx.value(expr.predicate, within).expand(ctx.batch, base.width)
+        ctx.sorted = outer
         run = _since((inside & ~holds).to(torch.int64), starts) == 0
         if expr.atleast is not None:
             run = run | (count <= ctx.value(expr.atleast, None).reshape(-1, 1))
@@ -36,7 +37,8 @@ def take(ctx: Context, expr: Take, frame: Frame) -> Tensor:
 
 def running(ctx: Context, expr: Running, frame: Frame) -> Tensor:
     """`count`, running `sum` and `max` over the sorted positions so far, this one included."""
-    inside, starts = ctx.memo["running"]
+    assert ctx.sorted is not None, "the checker lets `count`, `sum` and `max` stand in a predicate only"
+    inside, starts = ctx.sorted
     if expr.kind == "count":
         return _since(inside.to(torch.int64), starts)
     assert expr.value is not None
@@ -56,7 +58,7 @@ def _order(ctx: Context, expr: Take, frame: Frame, region: Tensor, segment: Tens
     key = places(ctx, frame) if expr.key is None else ctx.value(expr.key, frame)
     score = key.expand(ctx.batch, frame.width).to(torch.float32)
     score = score if expr.descending and expr.key is not None else -score
-    order = torch.ops.dcompile.order(torch.where(region, score, FLOOR))
+    order: Tensor = torch.ops.dcompile.order(torch.where(region, score, FLOOR))
     if segment is None:
         return order
     by_segment = torch.ops.dcompile.order(-torch.gather(segment, 1, order).to(torch.float32))

@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import ending
-from dcompile.lower.calls import cache_names, call
-from dcompile.lower.context import Block, Context, Frame, either
-from dcompile.lower.expressions import DTYPES
-from dcompile.lower.frames import canvas, look, places, store
-from dcompile.lower.regions import frame_of, present_end
-from dcompile.strategy import (
-    Assign, Break, Call, For, ForBlocks, If, Repeat, State, Stmt, Stop, While, Write, walk,
-)  # fmt: skip
-
-LOOPS = (ForBlocks, For, While, Repeat)
+from dcompile.lower.calls import call
+from dcompile.lower.context import Block, Context, either
+from dcompile.lower.regions import present_end
+from dcompile.lower.variables import LOOPS, reset, written
+from dcompile.lower.writes import append, assign, write
+from dcompile.strategy import Assign, Break, Call, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write, walk
 
 
 def sequence(ctx: Context, body: Sequence[Stmt]) -> None:
@@ -26,9 +22,7 @@ def sequence(ctx: Context, body: Sequence[Stmt]) -> None:
     for at, stmt in enumerate(body):
         with ctx.recorder.at(stmt.span):
             statement(ctx, stmt)
-        last = at == len(body) - 1
-        gone = {Stop: "done", Write: "done", Break: f"broken{ctx.depth}", If: ""}.get(type(stmt))
-        if not last and gone is not None and _may_leave(stmt):
+        if at < len(body) - 1 and _may_leave(stmt):
             leaves = [ctx.values["done"]] + ([ctx.values[f"broken{ctx.depth}"]] if ctx.depth else [])
             rows = torch.logical_not(leaves[0] if len(leaves) == 1 else leaves[0] | leaves[1])
             ctx.active = rows if before is None else before & rows
@@ -36,11 +30,13 @@ def sequence(ctx: Context, body: Sequence[Stmt]) -> None:
 
 
 def _may_leave(stmt: Stmt) -> bool:
-    """Whether rows can end or leave the loop in this statement."""
-    return any(isinstance(n, (Stop, Break)) or (isinstance(n, Write) and n.action == "append") for n in walk(stmt))
+    """Whether rows can end in this statement, or leave the loop that it stands in."""
+    leaving = Stop if isinstance(stmt, LOOPS) else (Stop, Break)  # a `break` inside a loop leaves only that one
+    return any(isinstance(n, leaving) or (isinstance(n, Write) and n.action == "append") for n in walk(stmt))
 
 
 def statement(ctx: Context, stmt: Stmt) -> None:
+    """Lower one statement."""
     match stmt:
         case Call():
             call(ctx, stmt)
@@ -69,65 +65,6 @@ def statement(ctx: Context, stmt: Stmt) -> None:
             raise AssertionError(f"no lowering for {stmt}")
 
 
-# ---------------------------------------------------------------- straight statements
-
-
-def assign(ctx: Context, stmt: Assign) -> None:
-    each = stmt.value.type.each
-    new = ctx.value(stmt.value, canvas(ctx) if each else None)
-    shape = (ctx.batch, ctx.capacity) if each else (ctx.batch,)
-    ctx.put(stmt.name, new.expand(shape))
-
-
-def write(ctx: Context, stmt: Write) -> None:
-    """`commit`, `overwrite` and `mask` at a region."""
-    assert stmt.region is not None
-    frame = frame_of(ctx, stmt.region)
-    from_ = ctx.inputs["pad" if stmt.action == "overwrite" else "start"]
-    slots, start, end = places(ctx, frame), from_.reshape(-1, 1), present_end(ctx).reshape(-1, 1)
-    masked = look(ctx, ctx.values["masked"], frame)
-    at = ctx.value(stmt.region, frame) & (slots >= start) & (slots < end)
-    if stmt.action == "commit":
-        at = at & masked
-    if ctx.active is not None:
-        at = at & ctx.active.reshape(-1, 1)
-    if stmt.action == "mask":
-        ctx.values["masked"] = store(ctx, ctx.values["masked"], frame, masked | at)
-        new = torch.full((1, 1), ctx.model.facts.mask_id, dtype=torch.int64)
-    else:
-        assert stmt.tokens is not None
-        new = ctx.value(stmt.tokens, frame)
-        new = new if stmt.tokens.type.each else new.reshape(-1, 1)
-        if stmt.action == "commit":
-            ctx.values["masked"] = store(ctx, ctx.values["masked"], frame, masked & ~at)
-    _set(ctx, frame, at, "tokens", new)
-    _set(ctx, frame, at, "order", ctx.values["calls"].reshape(-1, 1))
-
-
-def append(ctx: Context, stmt: Write) -> None:
-    """The slot behind the last takes the token read at the last."""
-    assert stmt.tokens is not None
-    last = present_end(ctx) - 1
-    new = ctx.value(stmt.tokens, Frame(last, 1)) if stmt.tokens.type.each else ctx.value(stmt.tokens, None).reshape(-1, 1)
-    frame = Frame(last + 1, 1)
-    room = ctx.values["filled"] < ctx.inputs["length"]
-    room = room if ctx.active is None else room & ctx.active
-    at = room.reshape(-1, 1)
-    _set(ctx, frame, at, "tokens", new)
-    _set(ctx, frame, at, "order", ctx.values["calls"].reshape(-1, 1))
-    ctx.values["filled"] = ctx.values["filled"] + room.to(torch.int64)
-    ctx.values["ended"] = ctx.values["ended"] | (room & ending.is_eos(ctx, new.reshape(-1)))
-    ctx.values["done"] = ctx.values["done"] | (ctx.values["filled"] >= ctx.inputs["length"])
-
-
-def _set(ctx: Context, frame: Frame, at: Tensor, name: str, new: Tensor) -> None:
-    new = torch.where(at, new, look(ctx, ctx.values[name], frame)).expand(ctx.batch, frame.width)
-    ctx.values[name] = store(ctx, ctx.values[name], frame, new)
-
-
-# ---------------------------------------------------------------- branches and loops
-
-
 def branches(ctx: Context, stmt: If) -> None:
     """Both sides, each for its own rows; a side that calls the model is a loop of at most one turn."""
     condition = ctx.value(stmt.condition, None)
@@ -144,24 +81,19 @@ def branches(ctx: Context, stmt: If) -> None:
 
 def for_blocks(ctx: Context, stmt: ForBlocks) -> None:
     """Blocks of `size` slots from the answer's start, from position 0, or from an enclosing block's start."""
-    if stmt.over in ctx.blocks:
-        origin, stop = ctx.blocks[stmt.over].start, ctx.blocks[stmt.over].end
-    elif stmt.over == "canvas":
-        origin, stop = ctx.inputs["pad"], present_end(ctx)
-    else:
-        origin, stop = ctx.inputs["start"], present_end(ctx)
-    first = torch.zeros(ctx.batch, dtype=torch.int64)
+    origin, stop = _stretch(ctx, stmt.over)
+    first = ctx.zeros()
     if stmt.over == "canvas" and stmt.skip_prompt:
-        size = torch.full((1,), stmt.size, dtype=torch.int64)
-        first = (ctx.inputs["start"] - origin) // size
+        first = (ctx.inputs["start"] - origin) // torch.full((1,), stmt.size, dtype=torch.int64)
     counter = f"block{ctx.depth}"
+    width = min(stmt.size, ctx.capacity)
 
     def here() -> Tensor:
         return origin + ctx.values[counter] * stmt.size
 
     def enter() -> None:
         start = here()
-        ctx.blocks[stmt.var] = Block(start, torch.minimum(start + stmt.size, stop), min(stmt.size, ctx.capacity))
+        ctx.blocks[stmt.var] = Block(start, torch.minimum(start + stmt.size, stop), width)
         reset(ctx, "block")
 
     def step() -> Tensor:
@@ -172,7 +104,15 @@ def for_blocks(ctx: Context, stmt: ForBlocks) -> None:
     ctx.blocks.pop(stmt.var, None)
 
 
+def _stretch(ctx: Context, over: str) -> tuple[Tensor, Tensor]:
+    """The slots [first, end) that blocks are counted over, [B] each."""
+    if over in ctx.blocks:
+        return ctx.blocks[over].start, ctx.blocks[over].end
+    return ctx.inputs["pad" if over == "canvas" else "start"], present_end(ctx)
+
+
 def for_count(ctx: Context, stmt: For) -> None:
+    """A loop with a counter; both ends are evaluated here, once."""
     start, stop = ctx.value(stmt.start, None), ctx.value(stmt.stop, None)
 
     def inside(i: Tensor) -> Tensor:
@@ -215,6 +155,7 @@ def _run_loop(
     enter: Callable[[], None] = lambda: None,
     counts: bool = True,
 ) -> None:
+    """Carry what `body` writes; `counts` False is a branch, which no `break` leaves and which is no turn of a state."""
     outer, outer_dists, outer_active = dict(ctx.values), dict(ctx.dists), ctx.active
     ctx.depth += counts
     flag = f"broken{ctx.depth}"
@@ -227,7 +168,8 @@ def _run_loop(
         ctx.values = {**outer, **values}
         ctx.active = None if ctx.batch == 1 else values["go"]
         enter()
-        reset(ctx, "step") if counts else None
+        if counts:
+            reset(ctx, "step")
         sequence(ctx, body)
         more = again() & ~ctx.values["done"]
         if counts:
@@ -239,43 +181,3 @@ def _run_loop(
     ctx.values = {**outer, **{n: result[n] for n in names}}
     ctx.dists, ctx.active = outer_dists, outer_active
     ctx.depth -= counts
-
-
-def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
-    """The variables that a stretch of program may change."""
-    names: set[str] = set()
-    for node in walk(tuple(body)):
-        match node:
-            case Call(keep=keep, site=site):
-                names |= {"calls", "batch_calls", "fed", f"visits{site}"}
-                if keep is None or not hasattr(keep, "value"):
-                    names |= {"stored", *cache_names(ctx)}
-            case Write(action=action):
-                names |= {"tokens", "order", "masked"} | ({"filled", "ended", "done"} if action == "append" else set())
-                names -= {"masked"} if action == "append" else set()
-            case Assign(name=name) | For(var=name):
-                names.add(name)
-            case Stop():
-                names.add("done")
-            case Break():
-                names |= {f"broken{depth}" for depth in range(ctx.depth + 1)}
-            case ForBlocks():
-                names |= {s.name for s in ctx.strategy.states if s.lifetime == "block"}
-    if any(isinstance(n, LOOPS) for n in walk(tuple(body))):
-        names |= {s.name for s in ctx.strategy.states if s.lifetime == "step"}
-    return names
-
-
-def reset(ctx: Context, lifetime: str) -> None:
-    """Set the states of a lifetime to their initial values."""
-    for state in ctx.strategy.states:
-        if state.lifetime == lifetime:
-            ctx.put(state.name, initial(ctx, state))
-
-
-def initial(ctx: Context, state: State) -> Tensor:
-    shape = (ctx.batch, ctx.capacity) if state.type.each else (ctx.batch,)
-    value = ctx.value(state.init, canvas(ctx) if state.init.type.each else None)
-    if state.type.each and not state.init.type.each:
-        value = value.reshape(-1, 1)
-    return value.to(DTYPES[state.type.base]).expand(shape)

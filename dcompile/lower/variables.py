@@ -1,0 +1,118 @@
+"""The variables of a program: what there is before the first statement, what a stretch may change, what is reset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dcompile.lower.context import Context
+from dcompile.lower.expressions import DTYPES
+from dcompile.lower.frames import canvas
+from dcompile.strategy import (
+    Assign,
+    Break,
+    Call,
+    For,
+    ForBlocks,
+    Literal,
+    Repeat,
+    State,
+    Stmt,
+    Stop,
+    While,
+    Write,
+    walk,
+)  # fmt: skip
+
+LOOPS = (ForBlocks, For, While, Repeat)
+
+
+def declare(ctx: Context) -> None:
+    """Give every variable its first value: canvas, counters, caches, draws, states, locals."""
+    _canvas(ctx)
+    facts, shape = ctx.model.facts, (ctx.batch, ctx.capacity)
+    for name in cache_names(ctx):
+        ctx.values[name] = torch.zeros(ctx.batch, facts.kv_heads, ctx.capacity, facts.head_dim)
+    for call in walk(ctx.strategy.body):
+        if isinstance(call, Call) and call.name is not None and ctx.rng:
+            ctx.values[f"visits{call.site}"] = torch.zeros(shape, dtype=torch.int64)
+    for state in ctx.strategy.states:
+        ctx.values[state.name] = initial(ctx, state)
+    for node in walk(ctx.strategy.body):
+        if isinstance(node, Assign) and node.name not in ctx.values:
+            size = shape if node.value.type.each else shape[:1]
+            ctx.values[node.name] = torch.zeros(size, dtype=DTYPES[node.value.type.base])
+
+
+def _canvas(ctx: Context) -> None:
+    """The canvas and what is counted on it, int64 or bool [B, C] and [B]."""
+    shape = (ctx.batch, ctx.capacity)
+    slots = torch.arange(ctx.capacity).reshape(1, -1)
+    answer = (slots >= ctx.inputs["start"].reshape(-1, 1)) & (slots < ctx.inputs["end"].reshape(-1, 1))
+    masked = ctx.strategy.canvas.init == "masked"
+    ctx.values["tokens"] = ctx.inputs["tokens"]
+    if masked:
+        ctx.values["tokens"] = torch.where(answer, mask_id(ctx), ctx.inputs["tokens"])
+    ctx.values["masked"] = answer if masked else torch.zeros(shape, dtype=torch.bool)
+    ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
+    ctx.values["stored"] = torch.zeros(shape, dtype=torch.bool)
+    for name in ("calls", "fed", "filled"):
+        ctx.values[name] = ctx.zeros()
+    ctx.values["batch_calls"] = torch.zeros(1, dtype=torch.int64)
+    ctx.values["done"], ctx.values["ended"] = ctx.zeros(torch.bool), ctx.zeros(torch.bool)
+
+
+def mask_id(ctx: Context) -> int:
+    """The model's mask token; the checker has refused a model without one."""
+    found = ctx.model.facts.mask_id
+    assert found is not None, "a strategy with masks on a model without a mask token"
+    return found
+
+
+def cache_names(ctx: Context) -> list[str]:
+    """The variables that hold keys and values, [B, G, C, D] each."""
+    return [f"{kind}{layer}" for layer in range(ctx.model.facts.layers) for kind in "kv"]
+
+
+def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
+    """The variables that a stretch of program may change."""
+    names: set[str] = set()
+    for node in walk(tuple(body)):
+        match node:
+            case Call(keep=keep, site=site):
+                names |= {"calls", "batch_calls", "fed", f"visits{site}"}
+                if not isinstance(keep, Literal):
+                    names |= {"stored", *cache_names(ctx)}
+            case Write(action="append"):
+                names |= {"tokens", "order", "filled", "ended", "done"}
+            case Write():
+                names |= {"tokens", "order", "masked"}
+            case Assign(name=name) | For(var=name):
+                names.add(name)
+            case Stop():
+                names.add("done")
+            case Break():
+                names |= {f"broken{depth}" for depth in range(ctx.depth + 1)}
+            case ForBlocks():
+                names |= {s.name for s in ctx.strategy.states if s.lifetime == "block"}
+    if any(isinstance(n, LOOPS) for n in walk(tuple(body))):
+        names |= {s.name for s in ctx.strategy.states if s.lifetime == "step"}
+    return names
+
+
+def reset(ctx: Context, lifetime: str) -> None:
+    """Set the states of a lifetime to their initial values."""
+    for state in ctx.strategy.states:
+        if state.lifetime == lifetime:
+            ctx.put(state.name, initial(ctx, state))
+
+
+def initial(ctx: Context, state: State) -> Tensor:
+    """A state's first value, [B] or [B, C]."""
+    shape = (ctx.batch, ctx.capacity) if state.type.each else (ctx.batch,)
+    value = ctx.value(state.init, canvas(ctx) if state.init.type.each else None)
+    if state.type.each and not state.init.type.each:
+        value = value.reshape(-1, 1)
+    return value.to(DTYPES[state.type.base]).expand(shape)

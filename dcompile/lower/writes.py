@@ -1,0 +1,71 @@
+"""Straight statements: they set variables and the canvas, each row for itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dcompile.lower import ending
+from dcompile.lower.context import Context, Frame
+from dcompile.lower.frames import canvas, look, places, store
+from dcompile.lower.regions import frame_of, present_end
+from dcompile.lower.variables import mask_id
+from dcompile.strategy import Assign, Expr, Write
+
+
+def assign(ctx: Context, stmt: Assign) -> None:
+    """Set a variable, for the whole canvas where it has one value per position."""
+    each = stmt.value.type.each
+    new = ctx.value(stmt.value, canvas(ctx) if each else None)
+    shape = (ctx.batch, ctx.capacity) if each else (ctx.batch,)
+    ctx.put(stmt.name, new.expand(shape))
+
+
+def write(ctx: Context, stmt: Write) -> None:
+    """`commit`, `overwrite` and `mask` at a region."""
+    assert stmt.region is not None
+    frame = frame_of(ctx, stmt.region)
+    from_ = ctx.inputs["pad" if stmt.action == "overwrite" else "start"]
+    slots, start, end = places(ctx, frame), from_.reshape(-1, 1), present_end(ctx).reshape(-1, 1)
+    masked = look(ctx, ctx.values["masked"], frame)
+    at = ctx.value(stmt.region, frame) & (slots >= start) & (slots < end)
+    if stmt.action == "commit":
+        at = at & masked
+    if ctx.active is not None:
+        at = at & ctx.active.reshape(-1, 1)
+    if stmt.action == "mask":
+        ctx.values["masked"] = store(ctx, ctx.values["masked"], frame, masked | at)
+        new = torch.full((1, 1), mask_id(ctx), dtype=torch.int64)
+    else:
+        assert stmt.tokens is not None
+        new = _tokens(ctx, stmt.tokens, frame)
+        if stmt.action == "commit":
+            ctx.values["masked"] = store(ctx, ctx.values["masked"], frame, masked & ~at)
+    _set(ctx, frame, at, "tokens", new)
+    _set(ctx, frame, at, "order", ctx.values["calls"].reshape(-1, 1))
+
+
+def append(ctx: Context, stmt: Write) -> None:
+    """The slot behind the last takes the token read at the last."""
+    assert stmt.tokens is not None
+    last = present_end(ctx) - 1
+    new = _tokens(ctx, stmt.tokens, Frame(last, 1))
+    frame = Frame(last + 1, 1)
+    room = ctx.values["filled"] < ctx.inputs["length"]
+    room = room if ctx.active is None else room & ctx.active
+    at = room.reshape(-1, 1)
+    _set(ctx, frame, at, "tokens", new)
+    _set(ctx, frame, at, "order", ctx.values["calls"].reshape(-1, 1))
+    ctx.values["filled"] = ctx.values["filled"] + room.to(torch.int64)
+    ctx.values["ended"] = ctx.values["ended"] | (room & ending.is_eos(ctx, new.reshape(-1)))
+    ctx.values["done"] = ctx.values["done"] | (ctx.values["filled"] >= ctx.inputs["length"])
+
+
+def _tokens(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
+    """What to write on a frame: [B, W], or [B, 1] where it is one token a row."""
+    return ctx.value(expr, frame) if expr.type.each else ctx.value(expr, None).reshape(-1, 1)
+
+
+def _set(ctx: Context, frame: Frame, at: Tensor, name: str, new: Tensor) -> None:
+    new = torch.where(at, new, look(ctx, ctx.values[name], frame)).expand(ctx.batch, frame.width)
+    ctx.values[name] = store(ctx, ctx.values[name], frame, new)
