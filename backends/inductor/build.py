@@ -42,6 +42,7 @@ OPTIONS: dict[str, Any] = {
     "cpp.dynamic_threads": True,
     "cpp.enable_unsafe_math_opt_flag": False,
     "cpp.enable_floating_point_contract_flag": "off",
+    "realize_opcount_threshold": 6,  # by default Threefry is inlined into itself: six times the time to compile
     "max_autotune": False,
     "fallback_random": True,
 }

@@ -1,14 +1,15 @@
 """Make a graph acceptable to AOTInductor without changing what it computes.
 
 - `lift_weights`: tracing a loop body may not meet a real tensor, so weights enter bodies as captured operands.
-- `unalias`: loops and branches may not see one tensor twice, nor hand an operand back as a result.
+- `unalias`: loops and branches may not see one tensor twice, nor hand an operand back as a result; and what a loop
+  carries must have one layout before and after a turn. Copies that turn out to be needless fuse away in Inductor.
 - `scalar_conditions`: a condition is one bool of shape [], not a tuple nor a vector of one.
 - `reshape_views`: strides in the fakes of a rewritten graph may be stale; `reshape` does not depend on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -120,35 +121,31 @@ def _assign(module: torch.nn.Module, name: str, tensor: object) -> None:
 
 
 def unalias(module: fx.GraphModule) -> None:
-    """Copy operands given twice to one loop or branch, and results that share memory with an operand or each other."""
+    """Copy what loops carry, what loops and branches give, and operands that are given twice."""
     for node, inners in _controls(module):
         for inner in inners:
             unalias(inner)
-            _copy_results(inner)
+            output = inner.graph.output_node()
+            (value,) = output.args
+            if isinstance(value, fx.Node):
+                output.args = (_clone(inner.graph, value, output),)
+            else:
+                output.args = (tuple(_clone(inner.graph, v, output) for v in _nodes(value)),)
+            inner.recompile()
+        *carried, others = _operands(node)
+        carried = [[_clone(module.graph, value, node) for value in group] for group in carried]
         seen: set[fx.Node] = set()
-        groups = [_distinct(module.graph, group, seen, node) for group in _operands(node)]
-        _set_operands(node, groups)
+        _set_operands(node, [*carried, [_distinct(module.graph, value, seen, node) for value in others]])
     _finish(module)
 
 
-def _copy_results(module: fx.GraphModule) -> None:
-    output = module.graph.output_node()
-    (value,) = output.args
-    shared = {n for n in module.graph.nodes if n.op in ("placeholder", "get_attr")}
-    if isinstance(value, fx.Node):
-        output.args = tuple(_distinct(module.graph, [value], shared, output))
-    else:
-        output.args = (tuple(_distinct(module.graph, _nodes(value), shared, output)),)
-
-
-def _distinct(graph: fx.Graph, values: Iterable[fx.Node], seen: set[fx.Node], before: fx.Node) -> list[fx.Node]:
-    """The values, with a copy of each that may share memory with one in `seen`, which grows."""
-    distinct = []
-    for value in values:
-        base = _base(value)
-        distinct.append(_clone(graph, value, before) if base in seen else value)
-        seen.add(base)
-    return distinct
+def _distinct(graph: fx.Graph, value: fx.Node, seen: set[fx.Node], before: fx.Node) -> fx.Node:
+    """The value, or a copy of it if it may share memory with one in `seen`, which grows."""
+    base = _base(value)
+    if base in seen:
+        return _clone(graph, value, before)
+    seen.add(base)
+    return value
 
 
 def _base(node: fx.Node) -> fx.Node:
@@ -159,6 +156,7 @@ def _base(node: fx.Node) -> fx.Node:
 
 
 def _clone(graph: fx.Graph, value: fx.Node, before: fx.Node) -> fx.Node:
+    """A copy in memory of its own, laid out in the order of the axes."""
     with graph.inserting_before(before):
         copy = graph.call_function(aten.clone.default, (value,), {"memory_format": torch.contiguous_format})
     copy.meta.update(value.meta)
