@@ -66,8 +66,8 @@ def run_passes(
                 raise PassError(f"in {stage.name}/{item}: {problem}") from problem
             seconds = time.perf_counter() - start
             done += 1
-            if problem := well_formed(program):
-                raise PassError(f"after {stage.name}/{item}: {problem}")
+            if wrong := well_formed(program):
+                raise PassError(f"after {stage.name}/{item}: {wrong}")
             for observe in observers:
                 observe(stage.name, item, program, seconds)
     return program

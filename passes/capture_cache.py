@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from dcompile.ops import FLOOR
 from dcompile.passes.base import Pass
-from dcompile.passes.facts import results
+from dcompile.passes.facts import arguments, depends, placeholders, results
 from dcompile.passes.replay import Replay, rerecord_all
 from dcompile.program import Program
 
@@ -55,27 +55,22 @@ class Store:
 
 def stores(body: fx.GraphModule, names: tuple[str, ...]) -> list[Store]:
     """The caches that a body reads in attention and rewrites by one scatter."""
-    places = [n for n in body.graph.nodes if n.op == "placeholder"]
     found = []
-    for at, (name, out) in enumerate(zip(names, results(body), strict=True)):
-        place = places[at]
-        if out.target is aten.scatter.src and out.args[0] is place and out.meta["val"].dim() == 4:
-            _, _, index, source = out.args
-            if source.target is aten.where.self and source.args[2].target is aten.gather.default:
-                found.append(Store(at, place, out, index, source, source.args[0], source.args[2]))
+    carried = placeholders(body)[: len(names)]
+    for at, (place, out) in enumerate(zip(carried, results(body), strict=True)):
+        if out.target is not aten.scatter.src or out.meta["val"].dim() != 4:
+            continue
+        cache, _, index, source = arguments(out)
+        if cache is place and source.target is aten.where.self:
+            kept, _, old = arguments(source)
+            if old.target is aten.gather.default:
+                found.append(Store(at, place, out, index, source, kept, old))
     return found
 
 
-def depends(node: fx.Node, places: set[fx.Node]) -> set[fx.Node]:
-    """Which of these placeholders a node's value depends on."""
-    seen: set[fx.Node] = set()
-    stack = [node]
-    while stack:
-        item = stack.pop()
-        if item not in seen:
-            seen.add(item)
-            stack.extend(item.all_input_nodes)
-    return seen & places
+def reads_cache(node: fx.Node) -> bool:
+    """Whether a node is attention over a cached part and a fresh one."""
+    return node.target is ATTEND and len(arguments(node)[1]) == 2
 
 
 class _Capturing(Replay):
@@ -84,17 +79,17 @@ class _Capturing(Replay):
         self.turns, self.capacity = turns, capacity
 
     def inside(self, module: fx.GraphModule, inputs: Any) -> list[Tensor]:
-        return _Capturing(self.turns, self.capacity, self.recorder, module, inputs, self).run()
+        return _Capturing(self.turns, self.capacity, self.recorder, module, inputs).run()
 
     def loop(self, node: fx.Node, args: Any) -> list[Tensor]:
         body, names = args[1], node.meta["carried"]
         found = stores(body, names)
         if not found or "stored" not in names:
             return super().loop(node, args)
-        places = [n for n in body.graph.nodes if n.op == "placeholder"]
+        places = placeholders(body)
         carried = set(places[: len(names)])
         stored = places[names.index("stored")]
-        biases = {n.args[3][0] for n in body.graph.nodes if n.target is ATTEND and len(n.args[1]) == 2}
+        biases = {arguments(n)[3][0] for n in body.graph.nodes if reads_cache(n)}
         same_slots = all(not depends(s.index, carried) for s in found)
         if same_slots and all(depends(b, carried) <= {stored} for b in biases):
             return self._rows(node, args, found)
@@ -108,7 +103,7 @@ class _Capturing(Replay):
         cond, body, carried, captured = args
         names = list(node.meta["carried"])
         outer = dict(zip(names, carried, strict=True))
-        fixed = _Rows(self.turns, self.capacity, self.recorder, body, [*carried, *captured], self)
+        fixed = Replay(self.recorder, body, [*carried, *captured])
         index = {s.at: fixed.value(s.index) for s in found}
         rows = {names[s.at]: torch.gather(outer[names[s.at]], 2, index[s.at]) for s in found}
         inner_names = [f"rows_{n}" if n in rows else n for n in names]
@@ -118,7 +113,7 @@ class _Capturing(Replay):
             return [*[outer[n] if n in rows else values[n] for n in names], *captured]
 
         def turn(values: dict[str, Tensor]) -> dict[str, Tensor]:
-            inner = _Rows(self.turns, self.capacity, self.recorder, body, whole(values), self)
+            inner = _Rows(self.turns, self.capacity, self.recorder, body, whole(values))
             inner.prepare(found, {s.at: values[f"rows_{names[s.at]}"] for s in found}, outer["stored"])
             return dict(zip(inner_names, inner.run(), strict=True))
 
@@ -146,7 +141,7 @@ class _Capturing(Replay):
 
             def turn(now: dict[str, Tensor]) -> dict[str, Tensor]:
                 whole = [values[n] if n in caches else now[n] for n in names]
-                replay = _Tail(self.turns, self.capacity, self.recorder, body, [*whole, *captured], self)
+                replay = _Tail(self.turns, self.capacity, self.recorder, body, [*whole, *captured])
                 replay.prepare(found, {s.at: now[f"tail_{names[s.at]}"] for s in found}, now["tail_row"], now["turn"])
                 out = dict(zip(names, replay.run(), strict=True))
                 new = {f"tail_{names[s.at]}": replay.tails[s.at] for s in found}
@@ -159,7 +154,7 @@ class _Capturing(Replay):
 
             done = self.recorder.loop(inner, more, turn)
             merged = {n: _merge(values[n], done[f"tail_{n}"], done["tail_row"]) for n in names if n in caches}
-            return {n: merged.get(n, done.get(n)) for n in names}  # type: ignore[misc]
+            return {n: merged[n] if n in caches else done[n] for n in names}
 
         return list(self.recorder.loop(dict(zip(names, carried, strict=True)), again, chunk).values())
 
@@ -177,27 +172,25 @@ class _Rows(_Capturing):
     def prepare(self, found: list[Store], rows: dict[int, Tensor], stored: Tensor) -> None:
         self.replaced = {s.old: rows[s.at] for s in found}
         self.written = {s.scatter: s.source for s in found}
-        places = [n for n in self.module.graph.nodes if n.op == "placeholder"]
-        frozen = [stored if n.target == "stored" else self.env[n] for n in places]
+        frozen = [stored if n.target == "stored" else self.env[n] for n in placeholders(self.module)]
         self.before = Replay(self.recorder, self.module, frozen)
 
     def visit(self, node: fx.Node) -> Any:
-        if not hasattr(self, "replaced"):
-            return super().visit(node)
         if node in self.replaced:
             return self.replaced[node]
         if node in self.written:
             return self.value(self.written[node])
-        if node.target is ATTEND and len(node.args[1]) == 2:  # type: ignore[arg-type]
+        if reads_cache(node):
             return self._attend(node)
         return super().visit(node)
 
     def _attend(self, node: fx.Node) -> Tensor:
         """Rows that the loop rewrites are hidden from the cached part, so what is stored before the loop decides it."""
-        q, k, v, bias, scale = fx.node.map_arg(node.args, lambda n: n)
+        q, k, v, bias, scale = arguments(node)
         parts = [self.before.value(bias[0]), self.value(bias[1])]
         keys, values = [[self.value(n) for n in part] for part in (k, v)]
-        return ATTEND(self.value(q), keys, values, parts, scale)  # type: ignore[no-any-return]
+        out: Tensor = ATTEND(self.value(q), keys, values, parts, scale)
+        return out
 
 
 class _Tail(_Capturing):
@@ -213,8 +206,8 @@ class _Tail(_Capturing):
 
     def visit(self, node: fx.Node) -> Any:
         if node in self.written:
-            return self.value(node.args[0])  # type: ignore[arg-type]
-        if node.target is ATTEND and len(node.args[1]) == 2:  # type: ignore[arg-type]
+            return self.value(arguments(node)[0])
+        if reads_cache(node):
             return self._attend(node)
         return super().visit(node)
 
@@ -228,12 +221,13 @@ class _Tail(_Capturing):
         return self.now
 
     def _attend(self, node: fx.Node) -> Tensor:
-        q, k, v, bias, scale = fx.node.map_arg(node.args, lambda n: n)
+        q, k, v, bias, scale = arguments(node)
         keys = [self.value(k[0]), self._append(self.found[k[0]], self.value(k[1]))]
         values = [self.value(v[0]), self._append(self.found[v[0]], self.value(v[1]))]
         if self.biases is None:
             self.biases = self._split(self.value(bias[0]), self.value(bias[1]))
-        return ATTEND(self.value(q), keys, values, list(self.biases), scale)  # type: ignore[no-any-return]
+        out: Tensor = ATTEND(self.value(q), keys, values, list(self.biases), scale)
+        return out
 
     def _append(self, store: Store, new: Tensor) -> Tensor:
         index = self.turn.reshape(1, 1, 1, 1).expand(new.shape)

@@ -11,7 +11,7 @@ from torch import fx
 
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import tidy
-from dcompile.passes.facts import is_control
+from dcompile.passes.facts import arguments, is_control
 from dcompile.program import Program, modules
 
 KEPT = {torch.ops.aten.clone.default}  # a copy is there to be another tensor
@@ -39,7 +39,7 @@ def merge(graph: fx.Graph) -> None:
             key = (node.target, _freeze(node.args), _freeze(node.kwargs))
         else:
             continue
-        if node.target is operator.getitem and is_control(node.args[0]):  # type: ignore[arg-type]
+        if node.target is operator.getitem and is_control(arguments(node)[0]):
             key = (node.target, node.args)
         first = seen.setdefault(key, node)
         if first is not node:

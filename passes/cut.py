@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 import dcompile.ops  # noqa: F401  (registers dcompile::attend)
-from dcompile.passes.facts import results
+from dcompile.passes.facts import arguments, inner_graph, placeholders, results
 from dcompile.passes.replay import Replay, weights_of
 from dcompile.program import WHILE, Graph, Port, Program, modules
 from dcompile.record import Recorder
@@ -59,7 +59,7 @@ class Cutter:
         """Whether a node is a loop to cut at."""
         if node.target is not WHILE:
             return False
-        body = getattr(frame.module, node.args[1].target)  # type: ignore[union-attr]
+        body = inner_graph(frame.module, arguments(node)[1])
         calls = any(n.target is ATTEND for m in modules(body) for n in m.graph.nodes)
         if self.level == "block":
             return calls and frame.loop is None and "tokens" in node.meta["carried"]
@@ -79,8 +79,7 @@ def cut(program: Program, loop: str) -> Program:
         return program
     (graph,) = program.graphs
     cutter = Cutter(program, loop)
-    places = [n for n in graph.module.graph.nodes if n.op == "placeholder"]
-    frame = Frame(graph.module, {n: p.name for n, p in zip(places, graph.inputs, strict=True)})
+    frame = Frame(graph.module, {n: p.name for n, p in zip(placeholders(graph.module), graph.inputs, strict=True)})
     for port in graph.inputs:
         cutter.state[port.name] = port
     cutter.point(frame, None)
@@ -123,7 +122,7 @@ class _Segment:
     def _enter(self, replay: _Stretch, frame: Frame, node: fx.Node) -> None:
         """In front of a loop: hand over what it carries and what is needed later, and choose its body or its end."""
         names = list(node.meta["carried"])
-        carried, captured = list(node.args[2]), list(node.args[3])  # type: ignore[arg-type]
+        carried, captured = (list(nodes) for nodes in arguments(node)[2:])
         start = [replay.value(n) for n in carried]
         self._save(replay, frame, node, captured)
         for name, value in zip(names, start, strict=True):
@@ -133,16 +132,15 @@ class _Segment:
 
     def _body(self, frame: Frame, node: fx.Node, names: list[str], captured: list[fx.Node]) -> Frame:
         if node not in self.cutter.bodies:
-            module = getattr(frame.module, node.args[1].target)  # type: ignore[union-attr]
-            places = [n for n in module.graph.nodes if n.op == "placeholder"]
-            slots = dict(zip(places, [*names, *[frame.slots[n] for n in captured]], strict=True))
+            module = inner_graph(frame.module, arguments(node)[1])
+            slots = dict(zip(placeholders(module), [*names, *[frame.slots[n] for n in captured]], strict=True))
             self.cutter.bodies[node] = Frame(module, slots, tuple(names), node, frame)
             for user in node.users:
-                frame.slots[user] = names[user.args[1]]  # type: ignore[index]
+                frame.slots[user] = names[arguments(user)[1]]
         return self.cutter.bodies[node]
 
     def _choose(self, node: fx.Node, frame: Frame, values: Sequence[Tensor], body: Frame) -> None:
-        cond = getattr(frame.module, node.args[0].target)  # type: ignore[union-attr]
+        cond = inner_graph(frame.module, arguments(node)[0])
         again = Replay(self.recorder, cond, values).run()[0].reshape(1)
         yes, no = self.cutter.point(body, None).index, self.cutter.point(frame, node).index
         self._put("next", torch.where(again, yes, no).to(torch.int64))
@@ -156,10 +154,9 @@ class _Segment:
             self._put("next", torch.full((1,), -1, dtype=torch.int64))
             return
         assert frame.outer is not None
-        places = [n for n in frame.module.graph.nodes if n.op == "placeholder"]
         for name, value in zip(frame.carried, values, strict=True):
             self._put(name, value)
-        captured = [replay.value(n) for n in places[len(values) :]]
+        captured = [replay.value(n) for n in placeholders(frame.module)[len(values) :]]
         self._choose(frame.loop, frame.outer, [*values, *captured], frame)
 
     def _save(self, replay: _Stretch, frame: Frame, node: fx.Node, captured: list[fx.Node]) -> None:
@@ -193,7 +190,7 @@ class _Stretch(Replay):
     """Replays a part of a frame: a value from before it is read from the state."""
 
     def __init__(self, segment: _Segment, frame: Frame, known: dict[fx.Node, Any]) -> None:
-        self.recorder, self.module, self.parent = segment.recorder, frame.module, None
+        self.recorder, self.module = segment.recorder, frame.module
         self.segment, self.frame, self.env = segment, frame, known
 
     def inside(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -216,7 +213,7 @@ class _Stretch(Replay):
 def _carried_inside(module: fx.GraphModule, node: fx.Node) -> set[str]:
     """The names that a loop, or one inside it, carries."""
     names = set(node.meta["carried"])
-    body = getattr(module, node.args[1].target)  # type: ignore[union-attr]
+    body = inner_graph(module, arguments(node)[1])
     for inner in modules(body):
         for n in inner.graph.nodes:
             if n.target is WHILE:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import fx
-
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import Loop, loops, tidy
-from dcompile.passes.facts import results
+from dcompile.passes.facts import ancestors, results
 from dcompile.program import Program, modules
 
 
@@ -35,19 +33,7 @@ def dead(loop: Loop) -> list[int]:
     live = {i for i in range(number) if conds[i].users or ((r := loop.result(i)) is not None and r.users)}
     fresh = set(live)
     while fresh:
-        reached = _inputs([outs[i] for i in fresh])
+        reached = ancestors([outs[i] for i in fresh])
         fresh = {i for i in range(number) if bodies[i] in reached} - live
         live |= fresh
     return [i for i in range(number) if i not in live]
-
-
-def _inputs(nodes: list[fx.Node]) -> set[fx.Node]:
-    """Everything that these values depend on, themselves included."""
-    seen: set[fx.Node] = set()
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack.extend(node.all_input_nodes)
-    return seen

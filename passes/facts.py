@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+from typing import Any
 
+import torch
 from torch import fx
 
 from dcompile.program import COND, WHILE, Program, modules, submodules
@@ -20,21 +21,20 @@ def well_formed(program: Program) -> str | None:
             for node in module.graph.nodes:
                 if node.op in ("placeholder", "call_function") and "val" not in node.meta:
                     return f"{graph.name}: node {node.name} has no value"
-            if problem_text := _calls_fit(module):
-                return f"{graph.name}: {problem_text}"
-        inputs = [n for n in graph.module.graph.nodes if n.op == "placeholder"]
-        if len(inputs) != len(graph.inputs) or len(results(graph.module)) != len(graph.outputs):
+            if misfit := _calls_fit(module):
+                return f"{graph.name}: {misfit}"
+        if len(placeholders(graph.module)) != len(graph.inputs) or len(results(graph.module)) != len(graph.outputs):
             return f"{graph.name}: ports do not fit the graph"
     return None
 
 
 def _calls_fit(module: fx.GraphModule) -> str | None:
     for node, name, inner in submodules(module):
-        operands = [*node.args[2], *node.args[3]] if node.target is WHILE else list(node.args[3])
-        places = [n for n in inner.graph.nodes if n.op == "placeholder"]
-        if [_shape(n) for n in operands] != [_shape(n) for n in places]:
+        args = arguments(node)
+        operands = [*args[2], *args[3]] if node.target is WHILE else list(args[3])
+        if [_shape(n) for n in operands] != [_shape(n) for n in placeholders(inner)]:
             return f"{node.name} {name}: operands and placeholders differ"
-        if name == "body" and [_shape(n) for n in results(inner)] != [_shape(n) for n in node.args[2]]:
+        if name == "body" and [_shape(n) for n in results(inner)] != [_shape(n) for n in args[2]]:
             return f"{node.name}: the body does not give back what it carries"
     return None
 
@@ -47,11 +47,70 @@ def _shape(node: fx.Node) -> tuple[object, ...]:
 def results(module: fx.GraphModule) -> list[fx.Node]:
     """The nodes that a graph returns."""
     (output,) = [n for n in module.graph.nodes if n.op == "output"]
-    return list(output.args[0])
+    return list(arguments(output)[0])
 
 
+def placeholders(module: fx.GraphModule) -> list[fx.Node]:
+    """The nodes that stand for a graph's inputs; of a loop's graphs, what it carries and then what it captures."""
+    return [n for n in module.graph.nodes if n.op == "placeholder"]
+
+
+def arguments(node: fx.Node) -> tuple[Any, ...]:
+    """A node's arguments. FX says only that each is one of twenty kinds; whoever asks knows the operation."""
+    return node.args
+
+
+def inner_graph(module: fx.GraphModule, place: fx.Node) -> fx.GraphModule:
+    """The graph that an operand of a loop or branch names."""
+    found = getattr(module, str(place.target))
+    assert isinstance(found, fx.GraphModule)
+    return found
+
+
+def depends(node: fx.Node, places: set[fx.Node]) -> set[fx.Node]:
+    """Which of these nodes a node's value depends on."""
+    return ancestors([node]) & places
+
+
+def ancestors(nodes: list[fx.Node]) -> set[fx.Node]:
+    """Everything that these values depend on, themselves included."""
+    seen: set[fx.Node] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack.extend(node.all_input_nodes)
+    return seen
 
 
 def is_control(node: fx.Node) -> bool:
     """A loop or a branch."""
     return node.op == "call_function" and node.target in (WHILE, COND)
+
+
+def cache_traffic(program: Program) -> tuple[int, int]:
+    """Bytes of keys and values that the innermost loop calling the model carries (a runtime copies them each turn),
+    and the bytes of all caches. Cut loops hand whole arrays to the host and are not counted."""
+    facts = program.facts
+    whole = 2 * 4 * facts.layers * program.batch * facts.kv_heads * program.capacity * facts.head_dim
+    carried = 0
+    for graph in program.graphs:
+        for module in modules(graph.module):
+            for node in module.graph.nodes:
+                if node.target is WHILE and _appends_or_rewrites(module, node):
+                    carried = max(carried, sum(_cache_bytes(v) for v in arguments(node)[2]))
+    return carried, whole
+
+
+def _appends_or_rewrites(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a loop calls the model itself, for tokens (the prompt's chunks are stored by a loop of their own)."""
+    body = inner_graph(module, arguments(node)[1])
+    here = any(n.target is torch.ops.dcompile.attend.default for n in body.graph.nodes)
+    inner = any(n.target is WHILE for n in body.graph.nodes)
+    return here and not inner and "tokens" in node.meta["carried"]
+
+
+def _cache_bytes(value: fx.Node) -> int:
+    tensor = value.meta["val"]
+    return int(tensor.numel() * tensor.element_size()) if tensor.dim() == 4 else 0

@@ -1,8 +1,8 @@
 """Scores without a softmax over the vocabulary: one maximum and one sum of exponentials serve them all.
 
-    amax(softmax(x))        ->  1 / sum(exp(x - max))
-    gather(softmax(x), t)   ->  exp(gather(x, t) - max) / sum(exp(x - max))
-    -sum(p log p)           ->  log(sum(exp(x - max))) - sum(exp(x - max) (x - max)) / sum(exp(x - max))
+amax(softmax(x))        ->  1 / sum(exp(x - max))
+gather(softmax(x), t)   ->  exp(gather(x, t) - max) / sum(exp(x - max))
+-sum(p log p)           ->  log(sum(exp(x - max))) - sum(exp(x - max) (x - max)) / sum(exp(x - max))
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _kind(user: fx.Node) -> str:
         return "max"
     if user.target is aten.gather.default and user.args[1] in (2, -1):
         return "prob"
-    if _entropy_sum(user) is not None or user.target is aten.clamp.default and all(map(_is_log, user.users)):
+    if _entropy_sum(user) is not None:
+        return "entropy"
+    if user.target is aten.clamp.default and all(map(_is_log, user.users)):
         return "entropy"
     return "other"
 

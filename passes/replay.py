@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from dcompile.passes.facts import results
+from dcompile.passes.facts import placeholders, results
 from dcompile.program import COND, WHILE, Graph, Program, modules
 from dcompile.record import Recorder
 
@@ -23,20 +23,20 @@ TAGS = ("call", "store")
 class Replay:
     """Evaluates the nodes of one graph on demand. `inputs` gives its placeholders their tensors, in order."""
 
-    def __init__(self, recorder: Recorder, module: fx.GraphModule, inputs: Sequence[Tensor], parent: Replay | None = None):
+    def __init__(self, recorder: Recorder, module: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
         self.recorder, self.module = recorder, module
-        places = [n for n in module.graph.nodes if n.op == "placeholder"]
-        self.env: dict[fx.Node, Any] = dict(zip(places, inputs, strict=True))
-        self.parent = parent
+        self.env: dict[fx.Node, Any] = dict(zip(placeholders(module), inputs, strict=True))
 
     def visit(self, node: fx.Node) -> Any:
         """What a node becomes; passes override this and fall back on it."""
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
+        args: Any = fx.node.map_arg(node.args, self.value)
+        kwargs: Any = fx.node.map_arg(node.kwargs, self.value)
         if node.target is WHILE:
             return self.loop(node, args)
         if node.target is COND:
             return self.branch(*args)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
 
     def branch(self, pred: Tensor, yes: fx.GraphModule, no: fx.GraphModule, operands: Sequence[Tensor]) -> list[Tensor]:
         return self.recorder.branch(pred, lambda: self.inside(yes, operands), lambda: self.inside(no, operands))
@@ -53,7 +53,7 @@ class Replay:
 
     def inside(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Replay an inner graph with the same rules."""
-        return type(self)(self.recorder, module, inputs, self).run()
+        return type(self)(self.recorder, module, inputs).run()
 
     def value(self, node: fx.Node) -> Any:
         """The replayed value of a node, evaluated now if it was not yet."""
@@ -115,9 +115,10 @@ def weights_of(module: fx.GraphModule) -> dict[str, Tensor]:
     return found
 
 
-def rerecord(
-    graph: Graph, kind: Callable[[Recorder, fx.GraphModule, Sequence[Tensor]], Replay] = Replay
-) -> Graph:
+Kind = Callable[[Recorder, fx.GraphModule, Sequence[Tensor]], Replay]
+
+
+def rerecord(graph: Graph, kind: Kind = Replay) -> Graph:
     """A graph replayed whole by a kind of Replay."""
     recorder = Recorder(weights_of(graph.module))
     with recorder.recording():
@@ -126,5 +127,6 @@ def rerecord(
     return replace(graph, module=module)
 
 
-def rerecord_all(program: Program, kind: Callable[[Recorder, fx.GraphModule, Sequence[Tensor]], Replay]) -> Program:
+def rerecord_all(program: Program, kind: Kind) -> Program:
+    """Every graph of a program replayed by a kind of Replay."""
     return program.with_graphs(tuple(rerecord(g, kind) for g in program.graphs))

@@ -9,13 +9,14 @@ up through the head and through arithmetic between logits (guidance).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import fx
 
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import emit, tidy
+from dcompile.passes.facts import arguments
 from dcompile.program import Program, modules
 
 aten = torch.ops.aten
@@ -38,11 +39,10 @@ class SliceHead(Pass):
 
 def _movable(select: fx.Node) -> bool:
     """Whether `select` picks rows of logits whose every use is such a selection."""
-    flat = select.args[0]
-    assert isinstance(flat, fx.Node)
-    if flat.target is not aten.reshape.default or select.args[1] != 0:
+    flat, dim, _ = arguments(select)
+    if flat.target is not aten.reshape.default or dim != 0:
         return False
-    return _from_head(flat.args[0], {flat})  # type: ignore[arg-type]
+    return _from_head(arguments(flat)[0], {flat})
 
 
 def _from_head(node: fx.Node, through: set[fx.Node]) -> bool:
@@ -50,10 +50,10 @@ def _from_head(node: fx.Node, through: set[fx.Node]) -> bool:
     if not all(user in through or _is_rows(user) for user in node.users):
         return False
     if node.target is aten.linear.default:
-        return node.args[0].meta["val"].shape[-1] < node.meta["val"].shape[-1]  # type: ignore[union-attr]
+        return bool(_shape(arguments(node)[0])[-1] < _shape(node)[-1])
     if node.target not in ARITHMETIC:
         return False
-    wide = [a for a in node.all_input_nodes if a.meta["val"].shape == node.meta["val"].shape]
+    wide = [a for a in node.all_input_nodes if _shape(a) == _shape(node)]
     rest = [a for a in node.all_input_nodes if a not in wide]
     inner = through | {node, *_arithmetic_users(node)}
     return bool(wide) and all(r.meta["val"].numel() == 1 for r in rest) and all(_from_head(a, inner) for a in wide)
@@ -69,33 +69,38 @@ def _is_rows(node: fx.Node) -> bool:
 
 
 def _move(graph: fx.Graph, select: fx.Node) -> None:
+    """Replace a selection of logits by the same arithmetic on selected rows of hidden states."""
     rows: dict[fx.Node, fx.Node] = {}
-    index = select.args[2]
+    flat, _, index = arguments(select)
 
     def picked(node: fx.Node) -> fx.Node:
-        if node in rows:
-            return rows[node]
-        if node.target is aten.linear.default:
-            flat = emit(graph, aten.reshape.default, node.args[0], [-1, node.args[0].meta["val"].shape[-1]], like=node)  # type: ignore[union-attr]
-            few = emit(graph, aten.index_select.default, flat, 0, index, like=node)
-            rows[node] = emit(graph, aten.linear.default, few, *node.args[1:], like=node)
-        else:
-            shape = node.meta["val"].shape
-            args = [_operand(a, shape, picked) for a in node.args]
-            scalars = [emit(graph, aten.reshape.default, a, [1, 1]) if _small(a, shape) else a for a in args]
-            rows[node] = emit(graph, node.target, *scalars, like=node)  # type: ignore[arg-type]
+        if node not in rows:
+            rows[node] = linear(node) if node.target is aten.linear.default else arithmetic(node)
         return rows[node]
 
+    def linear(node: fx.Node) -> fx.Node:
+        hidden, *weights = arguments(node)
+        every = emit(graph, aten.reshape.default, hidden, [-1, _shape(hidden)[-1]], like=node)
+        few = emit(graph, aten.index_select.default, every, 0, index, like=node)
+        return emit(graph, aten.linear.default, few, *weights, like=node)
+
+    def arithmetic(node: fx.Node) -> fx.Node:
+        assert callable(node.target)
+        return emit(graph, node.target, *[operand(a, _shape(node)) for a in arguments(node)], like=node)
+
+    def operand(a: Any, shape: torch.Size) -> Any:
+        if not isinstance(a, fx.Node):
+            return a
+        if _shape(a) == shape:
+            return picked(a)
+        return emit(graph, aten.reshape.default, a, [1, 1]) if len(_shape(a)) == len(shape) else a
+
     with graph.inserting_before(select):
-        result = picked(select.args[0].args[0])  # type: ignore[union-attr, arg-type]
+        result = picked(arguments(flat)[0])
     select.replace_all_uses_with(result)
     graph.erase_node(select)
 
 
-def _operand(a: object, shape: torch.Size, picked: object) -> object:
-    wide = isinstance(a, fx.Node) and a.meta["val"].shape == shape
-    return picked(a) if wide else a  # type: ignore[operator]
-
-
-def _small(a: object, shape: torch.Size) -> bool:
-    return isinstance(a, fx.Node) and a.meta["val"].numel() == 1 and a.meta["val"].dim() == len(shape)
+def _shape(node: fx.Node) -> torch.Size:
+    shape: torch.Size = node.meta["val"].shape
+    return shape
