@@ -51,6 +51,7 @@ class Step:
     name: str
     seconds: float
     nodes: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def build(
 def compile(strategy: Strategy, model: Model, order: Order, backend: Backend, watch: Watch) -> Program:
     """All between a checked strategy and the backend: lower, passes, cut, the backend's own stages."""
     from dcompile.lower import lower
+    from dcompile.passes.facts import cache_traffic
     from dcompile.passes.pipeline import PASSES, optimise
 
     if unknown := [name for name in order.without if name not in PASSES]:
@@ -131,10 +133,14 @@ def compile(strategy: Strategy, model: Model, order: Order, backend: Backend, wa
     began = time.perf_counter()
     program = lower(strategy, model, batch=order.batch, capacity=capacity(order, model), rng=order.rng)
     watch.program("lower", "", program, time.perf_counter() - began)
-    return optimise(
+    program = optimise(
         program, order.loop, legal=backend.stages, without=order.without, limit=order.limit,
         observers=[watch.after_pass],
     )  # fmt: skip
+    carried, whole = cache_traffic(program)
+    note = f"{carried:,} of {whole:,} bytes of keys and values are carried by the inner loop, and so copied each step"
+    watch.tell(Step("caches", 0.0, note=note))
+    return program
 
 
 def capacity(order: Order, model: Model) -> int:

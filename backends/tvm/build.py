@@ -16,6 +16,9 @@ from dcompile.backends import ports
 from dcompile.backends.base import Backend
 from dcompile.backends.tvm.importer import Imported, convert, supports
 from dcompile.diagnostic import Diagnostic, Label
+from dcompile.passes.base import Stage
+from dcompile.passes.common_subexpressions import CommonSubexpressions
+from dcompile.passes.select_branches import SelectBranches
 from dcompile.program import COND, WHILE, Program
 
 LIBRARY = "program.so"
@@ -28,6 +31,7 @@ class TVM(Backend):
 
     name = "tvm"
     loops = ("step",)
+    stages = (Stage("tvm", (SelectBranches(), CommonSubexpressions())),)  # a Relax function has no branches
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:
         """One diagnostic for loops and branches, or else one for each kind of op that has no conversion."""

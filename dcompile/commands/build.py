@@ -55,5 +55,8 @@ def _tell(step: object) -> None:
     from dcompile.compiler import Step
 
     assert isinstance(step, Step)
+    if step.note:
+        console.say(f"{step.name}: {step.note}")
+        return
     nodes = "" if step.nodes is None else f"{step.nodes:>7} nodes"
     console.say(f"{step.name:<36}{step.seconds:>8.2f} s{nodes}")
