@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Dist, Frame, either
-from dcompile.lower.frames import canvas, look, places, store
+from dcompile.lower.frames import behind, canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
 from dcompile.lower.variables import cache_names, mask_id
 from dcompile.ops import FLOOR
@@ -37,7 +37,7 @@ def call(ctx: Context, stmt: Call) -> None:
     temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
     visits = _visits(ctx, stmt, frame, fed & running.reshape(-1, 1))
     causal = ctx.strategy.models[0].attention == "causal"
-    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, facts.shift, causal, temperature, visits)
+    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, facts.shift, causal, temperature, visits, dict(ctx.values))
 
 
 def prefill(ctx: Context) -> None:
@@ -155,9 +155,15 @@ def _kept(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor:
 
 
 def _visits(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor | None:
-    """How often this statement predicted each slot before; then count this time."""
+    """How often this statement predicted each slot before; then count this time. What is fed predicts itself (a causal
+    model's slot stands for the one behind it), on a shifted model the slot behind."""
     if not ctx.rng:
         return None
-    before = ctx.values[f"visits{stmt.site}"]
-    ctx.values[f"visits{stmt.site}"] = store(ctx, before, frame, look(ctx, before, frame) + fed.to(torch.int64))
+    name = f"visits{stmt.site}"
+    before = ctx.values[name]
+    if not ctx.model.facts.shift:
+        ctx.values[name] = store(ctx, before, frame, look(ctx, before, frame) + fed.to(torch.int64))
+        return before
+    everywhere = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
+    ctx.values[name] = before + behind(everywhere).to(torch.int64)
     return before

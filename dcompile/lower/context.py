@@ -45,7 +45,8 @@ class Block:
 @dataclass(frozen=True)
 class Dist:
     """What a call returned: logits [B, W, V] for the rows of `frame`; `shift`: row i predicts position i + 1.
-    `visits` [B, C]: how often this statement drew at each position before, None without a generator."""
+    `visits` [B, C]: how often this statement drew at each position before, None without a generator. `canvas`:
+    the variables as they stood at the call; penalties look at its tokens."""
 
     site: int
     logits: Tensor
@@ -54,6 +55,7 @@ class Dist:
     predicts_next: bool
     temperature: Tensor | None
     visits: Tensor | None
+    canvas: dict[str, Tensor]
 
 
 @dataclass

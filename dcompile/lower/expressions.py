@@ -113,7 +113,7 @@ def _column(tensor: Tensor, expr: Expr) -> Tensor:
 def reduce(ctx: Context, expr: Reduce) -> Tensor:
     """Row values over the positions of a region."""
     frame = regions.frame_of(ctx, expr.region)
-    inside = value(ctx, expr.region, frame).expand(ctx.batch, frame.width)
+    inside = regions.inside(ctx, expr.region, frame)
     count = inside.to(torch.int64).sum(1)
     if expr.kind == "count":
         return count

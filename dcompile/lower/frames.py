@@ -39,6 +39,11 @@ def store(ctx: Context, values: Tensor, frame: Frame, new: Tensor) -> Tensor:
     return torch.scatter(values, 1, places(ctx, frame).expand(ctx.batch, frame.width), new)
 
 
+def behind(marks: Tensor) -> Tensor:
+    """Marks [B, W] moved one place to the right."""
+    return torch.cat([torch.zeros_like(marks[:, :1]), marks[:, :-1]], dim=1)
+
+
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of [B, W, ...] by index [B, n]: [B, n, ...]."""
     batch, width = x.shape[:2]

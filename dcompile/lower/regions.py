@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Frame
-from dcompile.lower.frames import canvas, look, places
+from dcompile.lower.frames import behind, canvas, look, places
 from dcompile.strategy import Area, Dilate, Expr, Name, Near, Op, Take, Unreadable, Whole
 
 
@@ -16,10 +16,10 @@ def live(ctx: Context, frame: Frame) -> Tensor:
     return (slots >= _col(ctx.inputs["pad"])) & (slots < _col(present_end(ctx)))
 
 
-def present_end(ctx: Context) -> Tensor:
-    """The slot behind the canvas: of an empty canvas, behind what was appended."""
+def present_end(ctx: Context, values: dict[str, Tensor] | None = None) -> Tensor:
+    """The slot behind the canvas: of an empty canvas, behind what was appended; now, or by other `values`."""
     if ctx.strategy.canvas.init == "empty":
-        return ctx.inputs["start"] + ctx.values["filled"]
+        return ctx.inputs["start"] + (values or ctx.values)["filled"]
     return ctx.inputs["end"]
 
 
@@ -32,7 +32,32 @@ def last_slot(ctx: Context) -> Tensor:
     return torch.where(open_, torch.argmax(masked, 1), ctx.inputs["end"]) - 1
 
 
+def inside(ctx: Context, region: Expr, frame: Frame) -> Tensor:
+    """A region on the slots of a frame, bool [B, W], without the dead slots, whatever a condition says of them."""
+    found = ctx.value(region, frame).expand(ctx.batch, frame.width)
+    return found if _is_live(ctx, region) else found & live(ctx, frame)
+
+
+def _is_live(ctx: Context, region: Expr) -> bool:
+    """Whether an expression holds on live slots only, by its form."""
+    match region:
+        case Name(name=name):
+            return name in ctx.blocks
+        case Op(op="and", args=args):
+            return any(a.type.each and _is_live(ctx, a) for a in args)
+        case Op(op="or", args=args):
+            return all(_is_live(ctx, a) for a in args)
+        case Op(op="select", args=(_, yes, no)):
+            return _is_live(ctx, yes) and _is_live(ctx, no)
+        case Op(op=op):
+            return op == "not"
+        case Take(region=inner):
+            return _is_live(ctx, inner)
+    return isinstance(region, (Area, Near, Whole, Dilate, Unreadable))
+
+
 def area(ctx: Context, region: Area, frame: Frame) -> Tensor:
+    """A region by its nature."""
     slots, start = places(ctx, frame), _col(ctx.inputs["start"])
     match region.name:
         case "everything":
@@ -57,13 +82,14 @@ def bounds(ctx: Context, region: Expr) -> tuple[Tensor, Tensor]:
     """First slot of a region and the slot behind its last, [B] each; an empty region gives an empty stretch."""
     if isinstance(region, Name) and region.name in ctx.blocks:
         return ctx.blocks[region.name].start, ctx.blocks[region.name].end
-    inside = ctx.value(region, canvas(ctx)).expand(ctx.batch, ctx.capacity).to(torch.int64)
-    first = torch.argmax(inside, 1)
-    end = ctx.capacity - torch.argmax(torch.flip(inside, [1]), 1)
-    return first, torch.where(inside.sum(1) > 0, end, first)
+    marks = inside(ctx, region, canvas(ctx)).to(torch.int64)
+    first = torch.argmax(marks, 1)
+    end = ctx.capacity - torch.argmax(torch.flip(marks, [1]), 1)
+    return first, torch.where(marks.sum(1) > 0, end, first)
 
 
 def near(ctx: Context, region: Near, frame: Frame) -> Tensor:
+    """A region by another one's extent."""
     first, end = bounds(ctx, region.region)
     slots, some = places(ctx, frame), _col(end > first)
     first, end = _col(first), _col(end)
@@ -78,28 +104,51 @@ def near(ctx: Context, region: Near, frame: Frame) -> Tensor:
 
 
 def unreadable(ctx: Context, region: Unreadable, frame: Frame) -> Tensor:
-    first, end = bounds(ctx, region.region)
+    """Those whose predecessor is not in the region: of a block, its first."""
     if not ctx.model.facts.shift:
         return torch.zeros(ctx.batch, frame.width, dtype=torch.bool)
-    return (places(ctx, frame) == _col(first)) & _col(end > first) & live(ctx, frame)
+    if _is_block(ctx, region.region):
+        first, end = bounds(ctx, region.region)
+        return (places(ctx, frame) == _col(first)) & _col(end > first) & live(ctx, frame)
+    marks = inside(ctx, region.region, canvas(ctx))
+    return look(ctx, marks & ~behind(marks), frame)
 
 
 def whole(ctx: Context, region: Whole, frame: Frame) -> Tensor:
-    everywhere = canvas(ctx)
-    inside = ctx.value(region.region, everywhere).expand(ctx.batch, ctx.capacity)
-    size = ctx.value(region.size, None)
-    gaps = (~inside & live(ctx, everywhere)).to(torch.int64).cumsum(1)
-    leading = (inside & (gaps == 0)).to(torch.int64).sum(1)
-    complete = leading // size * size
-    position = places(ctx, frame) - _col(ctx.inputs["pad"])
-    return (position >= 0) & (position < _col(complete))
+    """Complete blocks, the longest run of them."""
+    marks, size = inside(ctx, region.region, canvas(ctx)), ctx.value(region.size, None)
+    if isinstance(region.region, Area) and region.region.name in ("prompt", "everything"):  # a run from position 0
+        complete = marks.to(torch.int64).sum(1) // size * size
+        position = places(ctx, frame) - _col(ctx.inputs["pad"])
+        return (position >= 0) & (position < _col(complete))
+    return look(ctx, _longest_run(_complete(ctx, marks, _col(size))), frame)
+
+
+def _complete(ctx: Context, marks: Tensor, size: Tensor) -> Tensor:
+    """Which slots [B, C] lie in a block of `size`, counted from position 0, that is marked as a whole."""
+    pad = _col(ctx.inputs["pad"])
+    slots = torch.arange(ctx.capacity).reshape(1, -1)
+    begin = pad + torch.clamp(slots - pad, min=0) // size * size
+    sums = marks.to(torch.int64).cumsum(1)
+    upto = torch.gather(sums, 1, torch.clamp(begin + size - 1, max=ctx.capacity - 1))
+    before = torch.where(begin > 0, torch.gather(sums, 1, torch.clamp(begin - 1, min=0)), 0)
+    return marks & (upto - before == size)
+
+
+def _longest_run(marks: Tensor) -> Tensor:
+    """The longest run of marks of a row, the first of equals; [B, C], by comparing every pair of slots."""
+    gaps = (~marks).to(torch.int64).cumsum(1)  # equal within a run
+    same = (gaps.unsqueeze(2) == gaps.unsqueeze(1)) & marks.unsqueeze(1)
+    length = torch.where(marks, same.to(torch.int64).sum(2), 0)
+    best = torch.gather(gaps, 1, torch.argmax(length, 1, keepdim=True))
+    return marks & (gaps == best)
 
 
 def dilate(ctx: Context, region: Dilate, frame: Frame) -> Tensor:
     """Counts of the region on [i - r, i + r], by differences of running counts."""
-    inside = ctx.value(region.region, canvas(ctx)).expand(ctx.batch, ctx.capacity)
+    marks = inside(ctx, region.region, canvas(ctx))
     radius = _col(ctx.value(region.radius, None))
-    counts = inside.to(torch.int64).cumsum(1)
+    counts = marks.to(torch.int64).cumsum(1)
     slots = torch.arange(ctx.capacity).reshape(1, -1)
     upto = torch.gather(counts, 1, torch.clamp(slots + radius, max=ctx.capacity - 1))
     left = slots - radius - 1
@@ -125,11 +174,13 @@ def frame_of(ctx: Context, region: Expr) -> Frame:
         case Near(kind=kind, region=inner) if kind in ("before", "after", "first"):
             first, end = bounds(ctx, inner)
             return Frame({"before": first - 1, "after": end, "first": first}[kind], 1)
-        case Near(kind="from", region=inner):
-            return canvas(ctx)
-        case Unreadable(region=inner):
+        case Unreadable(region=inner) if _is_block(ctx, inner):
             return Frame(bounds(ctx, inner)[0], 1)
     return canvas(ctx)
+
+
+def _is_block(ctx: Context, region: Expr) -> bool:
+    return isinstance(region, Name) and region.name in ctx.blocks
 
 
 def _col(rows: Tensor) -> Tensor:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower.context import Context, either
+from dcompile.lower.context import Context, Dist, either
 from dcompile.lower.ending import is_eos
-from dcompile.lower.frames import canvas
-from dcompile.lower.regions import live
+from dcompile.lower.regions import present_end
 from dcompile.lower.threefry import uniform
 from dcompile.ops import FLOOR
 
@@ -26,17 +25,17 @@ def narrowed(ctx: Context) -> Tensor:
     return either((i["top_k"] > 0) | (i["top_p"] < 1.0) | (i["min_p"] > 0.0))
 
 
-def processed(ctx: Context, logits: Tensor) -> Tensor:
+def processed(ctx: Context, dist: Dist, logits: Tensor) -> Tensor:
     """Logits [B, n, V] after the repetition penalty, banned tokens and the minimum length, in transformers' order."""
     vocab = logits.shape[-1]
-    tokens = ctx.values["tokens"]
-    here = live(ctx, canvas(ctx)) & ~ctx.values["masked"]
-    dump = torch.zeros(ctx.batch, vocab + 1)
-    seen = torch.scatter(dump, 1, torch.where(here, tokens, vocab), 1.0)[:, :vocab].unsqueeze(1) > 0
+    slots = torch.arange(ctx.capacity).reshape(1, -1)
+    end = present_end(ctx, dist.canvas).reshape(-1, 1)
+    written = (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < end) & ~dist.canvas["masked"]
+    said = torch.where(written, dist.canvas["tokens"], vocab)
+    seen = torch.scatter(torch.zeros(ctx.batch, vocab + 1), 1, said, 1.0)[:, :vocab].unsqueeze(1) > 0
     penalty = ctx.inputs["penalty"].reshape(-1, 1, 1)
     logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-    slots = torch.arange(ctx.capacity).reshape(1, -1)
-    done = (here & (slots >= ctx.inputs["start"].reshape(-1, 1))).to(torch.int64).sum(1)
+    done = (written & (slots >= ctx.inputs["start"].reshape(-1, 1))).to(torch.int64).sum(1)
     early = (done < ctx.inputs["min_length"]).reshape(-1, 1, 1)
     eos = is_eos(ctx, torch.arange(vocab)).reshape(1, 1, -1)
     return torch.where(ctx.inputs["banned"].reshape(1, 1, -1) | (early & eos), FLOOR, logits)
@@ -70,10 +69,10 @@ def draw(probs: Tensor, u: Tensor) -> Tensor:
 
 
 def propose(
-    ctx: Context, logits: Tensor, temperature: Tensor, site: int, position: Tensor, visit: Tensor | None
+    ctx: Context, dist: Dist, logits: Tensor, temperature: Tensor, position: Tensor, visit: Tensor | None
 ) -> Tensor:
-    """Tokens [B, n]: the argmax at temperature 0, otherwise a draw with stream `site` at these positions."""
-    plain = processed_if(ctx, logits)
+    """Tokens [B, n]: the argmax at temperature 0, otherwise a draw with the call's stream at these positions."""
+    plain = processed_if(ctx, dist, logits)
     if not ctx.rng:
         return torch.argmax(plain, -1)
     assert visit is not None
@@ -83,20 +82,21 @@ def propose(
         t = temperature.reshape(-1, 1, 1)
         cooled = plain / torch.where(t > 0, t, 1.0)
         (narrow,) = ctx.recorder.branch(narrowed(ctx), lambda: [warped(ctx, cooled)], lambda: [torch.clone(cooled)])
-        u = uniform(ctx.inputs["seed"].reshape(-1, 1), site, position, visit)
+        u = uniform(ctx.inputs["seed"].reshape(-1, 1), dist.site, position, visit)
         drawn = draw(torch.softmax(narrow, -1), u)
         return [torch.where(temperature.reshape(-1, 1) > 0, drawn, torch.argmax(plain, -1))]
 
     return ctx.recorder.branch(warm, sampled, lambda: [torch.argmax(plain, -1)])[0]
 
 
-def processed_if(ctx: Context, logits: Tensor) -> Tensor:
+def processed_if(ctx: Context, dist: Dist, logits: Tensor) -> Tensor:
     """`processed`, only when a control asks for it."""
-    return ctx.recorder.branch(controlled(ctx), lambda: [processed(ctx, logits)], lambda: [torch.clone(logits)])[0]
+    yes, no = (lambda: [processed(ctx, dist, logits)]), (lambda: [torch.clone(logits)])
+    return ctx.recorder.branch(controlled(ctx), yes, no)[0]
 
 
-def warped_if(ctx: Context, logits: Tensor, temperature: Tensor) -> Tensor:
+def warped_if(ctx: Context, dist: Dist, logits: Tensor, temperature: Tensor) -> Tensor:
     """The logits whose softmax is the warped distribution; at temperature 0 without dividing."""
     t = temperature.reshape(-1, 1, 1)
-    cooled = processed_if(ctx, logits) / torch.where(t > 0, t, 1.0)
+    cooled = processed_if(ctx, dist, logits) / torch.where(t > 0, t, 1.0)
     return ctx.recorder.branch(narrowed(ctx), lambda: [warped(ctx, cooled)], lambda: [torch.clone(cooled)])[0]

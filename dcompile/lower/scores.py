@@ -11,22 +11,26 @@ from dcompile.lower import sampling
 from dcompile.lower.context import Context, Dist, Frame
 from dcompile.lower.frames import look, places, rows
 from dcompile.ops import FLOOR
-from dcompile.strategy import Score
+from dcompile.strategy import Field, Name, Score, walk
 
 
 def score(ctx: Context, expr: Score, frame: Frame) -> Tensor:
+    """A score on the slots of a frame [B, W]."""
     dist, base = ctx.dists[expr.dist], frame.unsorted
-    key = (ctx.recorder.scope.serial, expr.dist, dist.site, expr.kind, expr.of, expr.warped, expr.without, base.key)
-    result = _once(ctx, key, lambda: _score(ctx, expr, dist, base))
+    if any(isinstance(n, (Name, Field)) for n in walk(expr.of or ())):  # these may have changed since
+        result = _score(ctx, expr, dist, base)
+    else:
+        key = (*_which(ctx, dist), expr.kind, expr.of, expr.warped, expr.without, base.key)
+        result = _once(ctx, key, lambda: _score(ctx, expr, dist, base))
     return result if frame.sorted_by is None else torch.gather(result, 1, frame.sorted_by)
 
 
 def _score(ctx: Context, expr: Score, dist: Dist, frame: Frame) -> Tensor:
     if expr.kind in ("token", "sample"):
-        return token(ctx, expr.dist, dist, frame)
-    logits = logits_at(ctx, expr.dist, dist, frame)
+        return token(ctx, dist, frame)
+    logits = logits_at(ctx, dist, frame)
     if expr.warped:
-        logits = sampling.warped_if(ctx, logits, temperature(ctx, dist))
+        logits = sampling.warped_if(ctx, dist, logits, temperature(ctx, dist))
     if expr.without:
         taken = sum_onehot(expr.without, logits.shape[-1])
         logits = torch.where(taken, FLOOR, logits)
@@ -49,14 +53,14 @@ def _score(ctx: Context, expr: Score, dist: Dist, frame: Frame) -> Tensor:
     raise AssertionError(expr.kind)
 
 
-def token(ctx: Context, name: str, dist: Dist, frame: Frame) -> Tensor:
+def token(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
     """The proposed token of each slot [B, W]."""
-    logits = logits_at(ctx, name, dist, frame)
+    logits = logits_at(ctx, dist, frame)
     slots = places(ctx, frame)
     position = slots - ctx.inputs["pad"].reshape(-1, 1) + (1 if dist.predicts_next else 0)
     visit = None if dist.visits is None else look(ctx, dist.visits, frame)
     position = position.expand(ctx.batch, frame.width)
-    return sampling.propose(ctx, logits, temperature(ctx, dist), dist.site, position, visit)
+    return sampling.propose(ctx, dist, logits, temperature(ctx, dist), position, visit)
 
 
 def temperature(ctx: Context, dist: Dist) -> Tensor:
@@ -65,11 +69,11 @@ def temperature(ctx: Context, dist: Dist) -> Tensor:
     return ctx.inputs["temperature"] if ctx.rng else torch.zeros(ctx.batch)
 
 
-def logits_at(ctx: Context, name: str, dist: Dist, frame: Frame) -> Tensor:
+def logits_at(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
     """The logits [B, W, V] that predict the slots of a frame."""
     if frame.key == dist.frame.key and not dist.shift:
         return dist.logits
-    key = (ctx.recorder.scope.serial, name, dist.site, "logits", frame.key)
+    key = (*_which(ctx, dist), "logits", frame.key)
 
     def picked() -> Tensor:
         fed = places(ctx, dist.frame)
@@ -92,6 +96,11 @@ def _top_two(values: Tensor) -> tuple[Tensor, Tensor]:
     best = torch.argmax(values, -1, keepdim=True)
     rest = torch.where(torch.arange(values.shape[-1]) == best, FLOOR, values)
     return values.amax(-1), rest.amax(-1)
+
+
+def _which(ctx: Context, dist: Dist) -> tuple[object, ...]:
+    """A distribution within the graph that is being recorded."""
+    return ctx.recorder.scope.serial, dist.site, id(dist.logits)
 
 
 def _once(ctx: Context, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:

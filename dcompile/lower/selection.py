@@ -6,26 +6,27 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Frame
-from dcompile.lower.frames import places
+from dcompile.lower.frames import behind, places
+from dcompile.lower.regions import inside
 from dcompile.ops import FLOOR
 from dcompile.strategy import Running, Take
 
 
 def take(ctx: Context, expr: Take, frame: Frame) -> Tensor:
     base = frame.unsorted
-    region = ctx.value(expr.region, base).expand(ctx.batch, base.width)
+    region = inside(ctx, expr.region, base)
     segment = _segments(ctx, expr, base, region)
     order = _order(ctx, expr, base, region, segment)
-    inside = torch.gather(region, 1, order)
+    member = torch.gather(region, 1, order)
     starts = None if segment is None else _starts(torch.gather(segment, 1, order))
     within = Frame(base.start, base.width, order)
-    count = _since(inside.to(torch.int64), starts)
-    keep = inside
+    count = _since(member.to(torch.int64), starts)
+    keep = member
     if expr.predicate is not None:
-        outer, ctx.sorted = ctx.sorted, (inside, starts)
+        outer, ctx.sorted = ctx.sorted, (member, starts)
         holds = ctx.value(expr.predicate, within).expand(ctx.batch, base.width)
         ctx.sorted = outer
-        run = _since((inside & ~holds).to(torch.int64), starts) == 0
+        run = _since((member & ~holds).to(torch.int64), starts) == 0
         if expr.atleast is not None:
             run = run | (count <= ctx.value(expr.atleast, None).reshape(-1, 1))
         keep = keep & run
@@ -38,18 +39,18 @@ def take(ctx: Context, expr: Take, frame: Frame) -> Tensor:
 def running(ctx: Context, expr: Running, frame: Frame) -> Tensor:
     """`count`, running `sum` and `max` over the sorted positions so far, this one included."""
     assert ctx.sorted is not None, "the checker lets `count`, `sum` and `max` stand in a predicate only"
-    inside, starts = ctx.sorted
+    member, starts = ctx.sorted
     if expr.kind == "count":
-        return _since(inside.to(torch.int64), starts)
+        return _since(member.to(torch.int64), starts)
     assert expr.value is not None
     items = ctx.value(expr.value, frame).expand(ctx.batch, frame.width)
     if expr.kind == "sum":
-        return _since(torch.where(inside, items, 0), starts)
+        return _since(torch.where(member, items, 0), starts)
     at = torch.arange(frame.width)
     sofar = at.reshape(1, -1) <= at.reshape(-1, 1)
     if starts is not None:
         sofar = sofar & (starts.unsqueeze(2) <= at.reshape(1, 1, -1))
-    items = torch.where(inside, items.to(torch.float32), FLOOR)
+    items = torch.where(member, items.to(torch.float32), FLOOR)
     return torch.where(sofar, items.unsqueeze(1), FLOOR).amax(2)
 
 
@@ -70,13 +71,13 @@ def _segments(ctx: Context, expr: Take, frame: Frame, region: Tensor) -> Tensor 
     if expr.per == "":
         return None
     if expr.per == "runs":
-        before = torch.cat([torch.zeros_like(region[:, :1]), region[:, :-1]], dim=1)
-        segment = (region & ~before).to(torch.int64).cumsum(1)
+        segment = (region & ~behind(region)).to(torch.int64).cumsum(1)
     else:
         assert expr.per_size is not None
         size = ctx.value(expr.per_size, None).reshape(-1, 1)
-        segment = torch.clamp(places(ctx, frame) - ctx.inputs["start"].reshape(-1, 1), min=0) // size
-    return torch.where(region, segment.expand(ctx.batch, frame.width), ctx.capacity + 1)
+        whole = ctx.capacity * size  # blocks of the prompt count down from the answer's start
+        segment = (places(ctx, frame) - ctx.inputs["start"].reshape(-1, 1) + whole) // size
+    return torch.where(region, segment.expand(ctx.batch, frame.width), 3 * ctx.capacity)
 
 
 def _starts(segment: Tensor) -> Tensor:
