@@ -60,7 +60,8 @@ class Name(Expr):
 
 @dataclass(frozen=True)
 class RunInput(Expr):
-    """A number given at run time, e.g. `length` (int: answer positions of this row's canvas)."""
+    """A number given at run time, e.g. `length` (int: the answer positions asked for, before
+    `Canvas.multiple` makes the canvas longer)."""
 
     name: str
 
