@@ -33,12 +33,12 @@ def _share(module: fx.GraphModule, name: str, first: dict[tuple[Any, ...], Tenso
     value = getattr(owner, leaf)
     if isinstance(value, Tensor):
         same = first.setdefault(_key(value), value)
-        if same is not value:
+        if same is not value and torch.equal(same, value):
             setattr(owner, leaf, same)
 
 
 def _key(value: Tensor) -> tuple[Any, ...]:
-    """Shape, dtype and bytes; of a large tensor a sample decides first, so that hashing stays cheap."""
+    """Shape, dtype and bytes; of a large tensor a sample, so that hashing stays cheap: whoever asks compares."""
     flat = value.detach().reshape(-1)
     sample = flat if flat.numel() <= 65536 else torch.cat([flat[:4096], flat[-4096:], flat[:: flat.numel() // 4096]])
     digest = hashlib.sha256(sample.contiguous().view(torch.uint8).numpy().tobytes()).digest()
