@@ -8,10 +8,12 @@ from torch import Tensor, fx
 
 from dcompile.backends.eager.run import interpret
 from dcompile.backends.inductor.legalize import legalize
+from dcompile.backends.inductor.move import move
 from dcompile.program import Graph, modules
 from tests.backends import toys
 
 torch.set_num_threads(1)
+aten = torch.ops.aten
 
 
 @pytest.fixture
@@ -68,3 +70,18 @@ def test_a_condition_of_one_element_becomes_a_scalar() -> None:
 
     legal = legalize(toys.graph("main", count, {}).module)
     assert [t.item() for t in legal(torch.tensor([1]))] == [3, 1], "torch itself runs it"
+
+
+def test_everything_moves_to_the_device() -> None:
+    """On `meta`, which has no data, an operation left behind on the CPU could not meet the others."""
+    weights = toys.weights()
+    graph = toys.graph("main", toys.step, weights)
+    moved = legalize(graph.module)
+    move(moved, "meta")
+    inputs = [torch.empty(p.shape, dtype=getattr(torch, p.dtype), device="meta") for p in graph.inputs]
+    assert {t.device.type for t in interpret(moved, *inputs)} == {"meta"}
+    assert {t.device.type for t in interpret(graph.module, *[torch.zeros(i.shape, dtype=i.dtype) for i in inputs])} == {"cpu"}
+    for inner in modules(legalize(toys.graph("main", toys.unmasking, weights).module)):
+        move(inner, "meta")
+        made = [n for n in inner.graph.nodes if n.target in (aten.arange.default, aten.zeros.default, aten.ones.default)]
+        assert all(n.kwargs["device"].type == "meta" for n in made)
