@@ -15,9 +15,11 @@ from dcompile.backends import weights
 from dcompile.backends.base import Backend
 from dcompile.backends.onnx.emit import emit_graph
 from dcompile.backends.onnx.fuse import weights_together
+from dcompile.backends.onnx.live import LiveSlots
 from dcompile.backends.onnx.scope import DTYPES, Model
 from dcompile.backends.onnx.tables import HANDLERS
 from dcompile.diagnostic import Diagnostic, Label
+from dcompile.passes.base import Stage
 from dcompile.program import COND, WHILE, Program, modules
 
 IR_VERSION = 10  # that of opset 21
@@ -29,6 +31,7 @@ class ONNX(Backend):
     """ONNX Runtime, from any language."""
 
     name: ClassVar[str] = "onnx"
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (LiveSlots(),)),)
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:

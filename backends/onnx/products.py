@@ -9,11 +9,13 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from dcompile.backends.onnx.front import FRONT
 from dcompile.backends.onnx.scope import CONTRIB, Operand, Scope, Typed
 from dcompile.ops import FLOOR
 
 aten = torch.ops.aten
 
+INT64_MAX = 2**63 - 1
 APART = 4  # heads that share keys, up to which a single query of each is multiplied by itself
 
 
@@ -92,6 +94,7 @@ def attend(
     batch, heads, width, dim = q.shape
     groups, sizes = k[0].shape[1], [part.shape[2] for part in k]
     shared = heads // groups
+    fixed = all(part.value not in at.model.fronts for part in k)
     apart = width == 1 and 1 < shared <= APART
     lead = (batch, groups, shared, width) if apart else (batch, groups, shared * width)
     if apart:
@@ -102,7 +105,7 @@ def attend(
     scores = Typed(at.join(parts, axis=len(lead)), q.dtype, (*lead, sum(sizes)))
     masks = Typed(at.join([b.value for b in bias], axis=3), q.dtype, (batch, 1, width, sum(sizes)))
     weights = _weights(at, scores, masks, (batch, heads, width, sum(sizes)))
-    shares = [weights] if len(v) == 1 else at.ops("Split", weights, at.ints(*sizes), outputs=len(v), axis=len(lead))
+    shares = _shares(at, weights, sizes, len(lead), fixed)
     terms = [product(at, share, part, q.dtype) for share, part in zip(shares, v, strict=True)]
     total = terms[0]
     for term in terms[1:]:
@@ -123,10 +126,31 @@ def _scaled_table(at: Scope, table: ir.Value, scale: float) -> ir.Value:
     return at.once(("scaled", table, scale), lambda: at.op("Mul", table, at.constant(scale, torch.float32)))
 
 
+def _shares(at: Scope, weights: ir.Value, sizes: Sequence[int], axis: int, fixed: bool) -> Sequence[ir.Value]:
+    """The weights of each part; counted from the end where the length of the first part is known only at run time."""
+    if len(sizes) == 1:
+        return [weights]
+    if fixed:
+        return at.ops("Split", weights, at.ints(*sizes), outputs=len(sizes), axis=axis)
+    ends = [-sum(sizes[i + 1 :]) for i in range(len(sizes))]
+    starts = [0, *ends[:-1]]
+    stops = [*ends[:-1], INT64_MAX]
+    cuts = zip(starts, stops, strict=True)
+    return [at.op("Slice", weights, at.ints(a), at.ints(b), at.ints(axis)) for a, b in cuts]
+
+
+def front(at: Scope, out: Typed, x: Typed, count: Typed, axis: int, fill: float) -> ir.Value:
+    """What is left out would not be attended; `attend` alone knows that the result may be shorter than its shape."""
+    value = at.op("Slice", x, at.ints(0), count, at.ints(axis), name="front")
+    at.model.fronts.add(value)
+    return value
+
+
 def _for_each_head(at: Scope, part: Typed) -> Typed:
-    shape = (*part.shape[:2], 1, *part.shape[2:])
+    """With an axis of one behind the second: [B, G, N, D] -> [B, G, 1, N, D]."""
     home = at.home(part.value)
-    return Typed(home.once(("head", part.value), lambda: home.reshape(part, shape)), part.dtype, shape)
+    value = home.once(("head", part.value), lambda: home.op("Unsqueeze", part, home.ints(2), name="head"))
+    return Typed(value, part.dtype, (*part.shape[:2], 1, *part.shape[2:]))
 
 
 def _weights(at: Scope, scores: Typed, masks: Typed, spread: tuple[int, ...]) -> ir.Value:
@@ -135,8 +159,9 @@ def _weights(at: Scope, scores: Typed, masks: Typed, spread: tuple[int, ...]) ->
         return at.op("Softmax", at.op("Add", scores, _for_each_head(at, masks)), axis=4)
     if spread[2] == 1:
         return at.op("Softmax", at.op("Add", scores, masks), axis=3)
-    spreaded = at.op("Add", at.reshape(scores, spread), masks)
-    return at.reshape(Typed(at.op("Softmax", spreaded, axis=3), scores.dtype, spread), scores.shape)
+    apart = at.op("Reshape", scores, at.ints(*spread[:3], -1))
+    weights = at.op("Softmax", at.op("Add", apart, masks), axis=3)
+    return at.op("Reshape", weights, at.ints(*scores.shape[:3], -1))
 
 
 def scaled_dot_product_attention(
@@ -199,4 +224,5 @@ OPS: dict[Any, Callable[..., Any]] = {
     aten.layer_norm.default: layer_norm,
     aten.native_layer_norm.default: native_layer_norm,
     torch.ops.dcompile.attend.default: attend,
+    FRONT: front,
 }

@@ -53,6 +53,7 @@ class Model:
     weights_file: str
     names: dict[str, int] = field(default_factory=dict)
     expanded: dict[ir.Value, Typed] = field(default_factory=dict)  # what a value is the expansion of
+    fronts: set[ir.Value] = field(default_factory=set)  # values that may be shorter than their shape
 
     def name(self, hint: str) -> str:
         """A name that no other value of the model has; the same for the same order of calls."""
