@@ -9,8 +9,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("deep", settings.get_profile("default"), max_examples=2000)
+settings.register_profile(
+    "default", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("deep", settings.get_profile("default"), max_examples=2000, derandomize=False)
 settings.load_profile("default")
 
 

@@ -22,7 +22,14 @@ STRATEGIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "fast-dual": ("fast_dllm_dual", "tiny-llada-gqa", {"block": 16, "threshold": 0.8}),
     "sdar": ("sdar", "tiny-sdar", {"block": 4, "steps": 4, "threshold": 0.85}),
 }
-TARGETS = [("eager", "inside"), ("onnx", "inside"), ("onnx", "block"), ("onnx", "step"), ("cpu", "inside"), ("tvm", "step")]
+TARGETS = [
+    ("eager", "inside"),
+    ("onnx", "inside"),
+    ("onnx", "block"),
+    ("onnx", "step"),
+    ("cpu", "inside"),
+    ("tvm", "step"),
+]
 QUICK = {
     *((name, "onnx", "inside") for name in STRATEGIES), ("fast-dual", "onnx", "step"), ("greedy", "onnx", "block"),
     ("greedy", "onnx", "step"), ("fast-dual", "eager", "inside"), ("fast-dual", "tvm", "step"),
