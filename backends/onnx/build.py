@@ -22,7 +22,7 @@ from dcompile.diagnostic import Diagnostic, Label
 from dcompile.passes.base import Stage
 from dcompile.program import COND, WHILE, Program, modules
 
-IR_VERSION = 10  # that of opset 21
+IR_VERSION = 11  # that of opset 23
 
 CONTROL = frozenset({WHILE, COND, operator.getitem})
 

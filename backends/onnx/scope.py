@@ -13,7 +13,7 @@ import torch
 
 from dcompile.backends.weights import Region, adjacent
 
-OPSET = 21
+OPSET = 23
 CONTRIB = "com.microsoft"
 LARGE = 4096  # bytes of a constant that bodies capture from the outermost graph
 
@@ -53,7 +53,7 @@ class Model:
     weights_file: str
     names: dict[str, int] = field(default_factory=dict)
     expanded: dict[ir.Value, Typed] = field(default_factory=dict)  # what a value is the expansion of
-    fronts: set[ir.Value] = field(default_factory=set)  # values that may be shorter than their shape
+    fronts: dict[ir.Value, ir.Value] = field(default_factory=dict)  # what may be shorter than its shape: its length
 
     def name(self, hint: str) -> str:
         """A name that no other value of the model has; the same for the same order of calls."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dcompile.backends.onnx import arithmetic, constants, indexing, logic, products, reductions, shapes
+from dcompile.backends.onnx import arithmetic, attention, constants, indexing, logic, products, reductions, shapes
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
     **arithmetic.OPS,
+    **attention.OPS,
     **constants.OPS,
     **indexing.OPS,
     **logic.OPS,
