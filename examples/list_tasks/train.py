@@ -32,14 +32,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--state", type=Path, help="file to keep the training state in, and to go on from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1750)
+    parser.add_argument("--first", type=int, default=1450, help="steps of the first fall of the learning rate")
     parser.add_argument("--batch", type=int, default=64, help="examples a step, over all workers")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--micro", type=int, default=16, help="rows a forward; a batch is cut by length")
     parser.add_argument("--lr", type=float, default=0.015, help="of the matrices (Muon)")
     parser.add_argument("--adam-lr", type=float, default=0.003, help="of embeddings, output head and norms (AdamW)")
     parser.add_argument("--warmup", type=int, default=50)
-    parser.add_argument("--decay", type=float, default=0.15, help="share of the steps with a falling learning rate")
+    parser.add_argument("--decay", type=float, default=0.38, help="share of the first steps with a falling rate")
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--heads", type=int, default=6)
@@ -57,8 +58,10 @@ def make_optimizers(model: LlamaForCausalLM, args: argparse.Namespace) -> list[t
 
 
 def rate(step: int, args: argparse.Namespace) -> float:
-    """Return the factor of the learning rates: a linear warm-up, constant, a linear fall."""
-    falling = (args.steps - step) / max(1.0, args.decay * args.steps)
+    """Return the factor of the learning rates: a linear warm-up, constant, a linear fall; then once more from 0.4."""
+    if step >= args.first:
+        return 0.4 * float(args.steps - step) / max(1, args.steps - args.first)
+    falling = (args.first - step) / max(1.0, args.decay * args.first)
     return float(min(1.0, (step + 1) / args.warmup, falling))
 
 
@@ -72,12 +75,17 @@ def restore(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Op
 
 
 def train_step(
-    model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], rows: list[Row], rng: random.Random, micro: int
+    model: LlamaForCausalLM,
+    optimizers: list[torch.optim.Optimizer],
+    rows: list[Row],
+    rng: random.Random,
+    micro: int,
+    step: int,
 ) -> float:
     """Make one step on this worker's rows and every other worker's; return the loss of this worker's rows."""
     loss_sum = 0.0
     for first in range(0, len(rows), micro):
-        loss = batch_loss(model, rows[first : first + micro], rng) * micro / len(rows)
+        loss = batch_loss(model, rows[first : first + micro], rng, step) * micro / len(rows)
         loss.backward()  # type: ignore[no-untyped-call]
         loss_sum += loss.item()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -108,8 +116,8 @@ def worker(rank: int, args: argparse.Namespace, meeting_point: str) -> None:
         for optimizer, base in zip(optimizers, (args.lr, args.adam_lr), strict=True):
             optimizer.param_groups[0]["lr"] = base * rate(step, args)
         rng = random.Random(f"{args.seed}/{rank}/{step}")
-        rows = draw_batch(args.batch // args.workers, rng, ids)
-        shown += train_step(model, optimizers, rows, rng, args.micro) / 50
+        rows = draw_batch(args.batch // args.workers, rng, ids, step)
+        shown += train_step(model, optimizers, rows, rng, args.micro, step) / 50
         if rank == 0 and (step + 1) % 50 == 0:
             spent = time.perf_counter() - start
             print(f"step {step + 1} loss {shown:.4f} {spent:.0f} s", flush=True)
