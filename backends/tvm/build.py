@@ -14,7 +14,7 @@ from tvm import relax
 
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
-from dcompile.backends.tvm.importer import Imported, convert, supports
+from dcompile.backends.tvm.importer import convert, supports
 from dcompile.diagnostic import Diagnostic, Label
 from dcompile.passes.base import Stage
 from dcompile.passes.common_subexpressions import CommonSubexpressions
@@ -23,7 +23,28 @@ from dcompile.program import COND, WHILE, Program
 
 LIBRARY = "program.so"
 WEIGHTS = "weights.safetensors"
-TARGET = {"kind": "llvm"}
+
+
+PIPELINE = (
+    relax.transform.DeadCodeElimination(),  # transposes that a kernel reads through
+    relax.backend.DispatchSortScan(),
+    relax.transform.LegalizeOps(),
+    relax.transform.AnnotateTIROpPattern(),
+    relax.transform.FoldConstant(),
+    relax.transform.FuseOps(),
+    relax.transform.FuseTIR(),
+    relax.transform.RewriteDataflowReshape(),
+    relax.transform.ToNonDataflow(),
+    relax.transform.RemovePurityChecking(),
+    relax.transform.CallTIRRewrite(),
+    relax.transform.StaticPlanBlockMemory(),
+    relax.transform.LowerAllocTensor(),
+    relax.transform.KillAfterLastUse(),
+    relax.transform.LowerRuntimeBuiltin(),
+    relax.transform.ComputePrimValue(),
+    relax.transform.VMShapeLower(),
+    relax.transform.AttachGlobalSymbol(),
+)
 
 
 class TVM(Backend):
@@ -48,23 +69,23 @@ class TVM(Backend):
     def build(self, program: Program, folder: Path) -> dict[str, str]:
         """Write `program.so`, `weights.safetensors` and `graphs.json`."""
         with torch.no_grad():
-            imported = {g.name: convert(g.module, g.name) for g in program.graphs}
-        compile_functions(imported, folder / LIBRARY)
+            imported = convert(program.graphs)
+        compile_module(imported.module, folder / LIBRARY)
         weights: dict[str, Tensor] = {}
         extra = {}
-        for name, graph in imported.items():
-            extra[name] = {"weights": [_store(name, key, tensor, weights) for key, tensor in graph.weights]}
+        for name, used in imported.weights.items():
+            extra[name] = {"weights": [_store(name, key, tensor, weights) for key, tensor in used]}
         save_file(weights, folder / WEIGHTS)
         ports.write(folder, program.graphs, extra)
         return {g.name: LIBRARY for g in program.graphs}
 
 
-def compile_functions(imported: dict[str, Imported], path: Path) -> None:
-    """Compile Relax functions to one shared library."""
-    module = tvm.IRModule({name: graph.function for name, graph in imported.items()})
-    target = tvm.target.Target(TARGET)
-    executable = relax.build(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
-    executable.export_library(str(path))
+def compile_module(module: tvm.IRModule, path: Path) -> None:
+    """Compile Relax functions to one shared library for this machine's processor."""
+    target = tvm.target.Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu()})
+    with target:
+        module = tvm.transform.Sequential(PIPELINE)(module)
+    relax.build(module, target=target, relax_pipeline=None).export_library(str(path))
 
 
 def _store(graph: str, key: str, tensor: Tensor, weights: dict[str, Tensor]) -> str:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from tvm import relax
 
+from dcompile.backends.tvm.products import matmul_transposed
 from dcompile.backends.tvm.table import CONVERT, EXPAND
-from dcompile.backends.tvm.values import Kind, Scope, Value
+from dcompile.backends.tvm.values import Kind, Scope, Value, axis_of
 from dcompile.backends.weights import attribute
 from dcompile.passes.expand import expand
+from dcompile.program import Graph
+
+aten = torch.ops.aten
 
 INLINE = 256  # constants up to this many elements go into the code, where the simplifier sees them
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A Relax function, and the weights that follow its inputs, in order."""
+    """A module with a Relax function for each graph, and the weights that follow the inputs of each, in order."""
 
-    function: Any
-    weights: tuple[tuple[str, Tensor], ...]
+    module: Any
+    weights: dict[str, tuple[tuple[str, Tensor], ...]]
 
 
 def supports(node: fx.Node) -> bool:
@@ -30,9 +36,15 @@ def supports(node: fx.Node) -> bool:
     return node.op != "call_function" or node.target in CONVERT or node.target in (*EXPAND, operator.getitem)
 
 
-def convert(module: fx.GraphModule, name: str) -> Imported:
-    """The function `name(inputs..., weights...) -> (outputs...)`."""
-    module = expand(module, EXPAND)
+def convert(graphs: Sequence[Graph]) -> Imported:
+    """Functions `name(inputs..., weights...) -> (outputs...)`."""
+    builder = relax.BlockBuilder()
+    weights = {graph.name: _function(builder, expand(graph.module, EXPAND), graph.name) for graph in graphs}
+    return Imported(builder.get(), weights)
+
+
+def _function(builder: Any, module: fx.GraphModule, name: str) -> tuple[tuple[str, Tensor], ...]:
+    """Add a function to the module under construction; the weights that it takes."""
     env: dict[fx.Node, Any] = {}
     inputs, weights = [], {}
     for node in module.graph.find_nodes(op="placeholder"):
@@ -47,7 +59,6 @@ def convert(module: fx.GraphModule, name: str) -> Imported:
         if key not in weights:
             weights[key] = (_variable(key.replace(".", "_"), tensor), tensor)
         env[node] = weights[key][0]
-    builder = relax.BlockBuilder()
     with builder.function(name=name, params=[*inputs, *[v.expr for v, _ in weights.values()]]):
         with builder.dataflow():
             for node in (n for n in module.graph.nodes if n.op == "call_function"):
@@ -56,7 +67,7 @@ def convert(module: fx.GraphModule, name: str) -> Imported:
             results = [found] if isinstance(found, Value) else found
             output = builder.emit_output(relax.Tuple([value.expr for value in results]))
         builder.emit_func_output(output)
-    return Imported(builder.get()[name], tuple((key, tensor) for key, (_, tensor) in weights.items()))
+    return tuple((key, tensor) for key, (_, tensor) in weights.items())
 
 
 def _convert_node(at: Scope, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
@@ -65,11 +76,27 @@ def _convert_node(at: Scope, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
     if node.target is operator.getitem:
         return args[0][args[1]]
     fake = node.meta["val"]
+    if (plain := _untransposed(node)) is not None:
+        return _checked(node, Kind.of(fake), at.emit(matmul_transposed(at, Kind.of(fake), args[0], env[plain])))
     kinds = Kind.of(fake) if isinstance(fake, Tensor) else tuple(Kind.of(f) for f in fake)
     made = CONVERT[node.target](at, kinds, *args, **kwargs)
     if isinstance(kinds, Kind):
         return _checked(node, kinds, at.emit(made))
     return [_checked(node, kind, expr) for kind, expr in zip(kinds, made, strict=True)]
+
+
+def _untransposed(node: fx.Node) -> fx.Node | None:
+    """What stands under the transpose that is the right side of a product, if one does."""
+    if node.target is not aten.matmul.default or node.meta["val"].dtype != torch.float32:
+        return None
+    left, right = node.args
+    assert isinstance(left, fx.Node) and isinstance(right, fx.Node)
+    rank = right.meta["val"].ndim
+    if right.target is not aten.transpose.int or left.meta["val"].ndim < 2:
+        return None
+    axes = {axis_of(int(a), rank) for a in right.args[1:]}  # type: ignore[arg-type]
+    base = right.args[0]
+    return base if axes == {rank - 2, rank - 1} and isinstance(base, fx.Node) else None
 
 
 def _checked(node: fx.Node, kind: Kind, expr: Any) -> Value:

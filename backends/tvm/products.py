@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
 from tvm import relax
 
+from dcompile.backends.tvm import kernels
 from dcompile.backends.tvm.values import Kind, Scope, Value
 
 aten = torch.ops.aten
@@ -16,11 +18,39 @@ Convert = Callable[..., Any]
 
 
 def matmul(at: Scope, out: Kind, a: Value, b: Value) -> Any:
-    return op.matmul(a.expr, b.expr, out_dtype=out.dtype)
+    if a.rank < 2 or b.rank < 2 or out.dtype != "float32":
+        return op.matmul(a.expr, b.expr, out_dtype=out.dtype)
+    return _product(at, out, a, b, kernels.by_columns, b.shape[-1])
+
+
+def matmul_transposed(at: Scope, out: Kind, a: Value, b: Value) -> Any:
+    """`a @ b.transpose(-1, -2)`, without the transpose."""
+    return _product(at, out, a, b, kernels.by_rows, b.shape[-2])
+
+
+def _product(at: Scope, out: Kind, a: Value, b: Value, kernel: Callable[..., Any], n: int) -> Any:
+    """A product as [B, m, k] by B matrices or by one; where the batches differ otherwise, they are spread out."""
+    m, k = a.shape[-2:]
+    shared = prod(b.shape[:-2]) == 1
+    if shared:
+        batch, left, right = 1, at.reshape(a.expr, [1, prod(a.shape[:-1]), k]), b.expr
+        m = prod(a.shape[:-1])
+    else:
+        batch = prod(out.shape[:-2])
+        left = at.reshape(_spread(at, a, out.shape[:-2]), [batch, m, k])
+        right = _spread(at, b, out.shape[:-2])
+    right = at.reshape(right, [batch, *b.shape[-2:]])
+    result = Kind(out.dtype, (batch, m, n))
+    return at.reshape(at.call(kernel(batch, m, n, k), [left, right], result), out.shape)
+
+
+def _spread(at: Scope, x: Value, batch: tuple[int, ...]) -> Any:
+    shape = [*batch, *x.shape[-2:]]
+    return x.expr if list(x.shape) == shape else at.emit(op.broadcast_to(x.expr, shape))
 
 
 def addmm(at: Scope, out: Kind, bias: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1) -> Any:
-    product = at.emit(op.matmul(a.expr, b.expr, out_dtype=out.dtype))
+    product = at.emit(matmul(at, out, a, b))
     if alpha != 1:
         product = at.emit(op.multiply(product, at.const(alpha, out.dtype)))
     added = bias.expr if beta == 1 else at.emit(op.multiply(bias.expr, at.const(beta, out.dtype)))
@@ -28,7 +58,10 @@ def addmm(at: Scope, out: Kind, bias: Value, a: Value, b: Value, *, beta: float 
 
 
 def linear(at: Scope, out: Kind, x: Value, weight: Value, bias: Value | None = None) -> Any:
-    product = at.emit(op.matmul(x.expr, at.emit(op.permute_dims(weight.expr)), out_dtype=out.dtype))
+    if out.dtype == "float32":
+        product = at.emit(matmul_transposed(at, out, x, weight))
+    else:
+        product = at.emit(op.matmul(x.expr, at.emit(op.permute_dims(weight.expr)), out_dtype=out.dtype))
     return product if bias is None else op.add(product, bias.expr)
 
 

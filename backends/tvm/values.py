@@ -79,6 +79,11 @@ class Scope:
         common = dtype or promoted(a, b)
         return self.cast(a, common), self.cast(b, common)
 
+    def call(self, kernel: Any, operands: Sequence[Any], out: Kind) -> Any:
+        """The result of a TIR function; the same function is kept once."""
+        place = self.builder.add_func(kernel, "product")
+        return self.emit(relax.call_tir(place, list(operands), relax.TensorType(list(out.shape), out.dtype)))
+
     def reshape(self, expr: Any, shape: Sequence[int]) -> Any:
         return self.emit(relax.op.reshape(expr, list(shape)))
 
