@@ -80,8 +80,12 @@ def test_everything_moves_to_the_device() -> None:
     move(moved, "meta")
     inputs = [torch.empty(p.shape, dtype=getattr(torch, p.dtype), device="meta") for p in graph.inputs]
     assert {t.device.type for t in interpret(moved, *inputs)} == {"meta"}
-    assert {t.device.type for t in interpret(graph.module, *[torch.zeros(i.shape, dtype=i.dtype) for i in inputs])} == {"cpu"}
+    assert {t.device.type for t in interpret(graph.module, *[torch.zeros(i.shape, dtype=i.dtype) for i in inputs])} == {
+        "cpu"
+    }
     for inner in modules(legalize(toys.graph("main", toys.unmasking, weights).module)):
         move(inner, "meta")
-        made = [n for n in inner.graph.nodes if n.target in (aten.arange.default, aten.zeros.default, aten.ones.default)]
+        made = [
+            n for n in inner.graph.nodes if n.target in (aten.arange.default, aten.zeros.default, aten.ones.default)
+        ]
         assert all(n.kwargs["device"].type == "meta" for n in made)
