@@ -31,9 +31,8 @@ Parts = Sequence[Typed]
 
 
 def attend(at: Scope, out: Typed, q: Typed, k: Parts, v: Parts, bias: Parts, scale: float) -> ir.Value:
-    """`dcompile::attend`: q [B, H, W, D], parts [B, G, N_i, D], bias [B, 1, W, N_i]."""
-    total = sum(part.shape[2] for part in k)
-    mask = Typed(at.join([b.value for b in bias], axis=3), q.dtype, (*bias[0].shape[:3], total))
+    """`dcompile::attend`: q [B, H, W, D], parts [B, G, N_i, D], bias [B or 1, 1, W or 1, N_i]."""
+    mask = _joined(at, bias)
     if len(k) > 2:
         return by_products(at, q, k, v, mask, scale)
     if len(k) == 1 or q.shape[2] > FEW or k[0].shape[2] <= LONG:
@@ -51,6 +50,21 @@ def attend(at: Scope, out: Typed, q: Typed, k: Parts, v: Parts, bias: Parts, sca
     return at.op("If", _is_long(at.home(live), live), name="attend", **graphs)
 
 
+def _joined(at: Scope, bias: Parts) -> Typed:
+    """One mask of all parts, for as many rows and queries as any of them has."""
+    lead = (max(b.shape[0] for b in bias), 1, max(b.shape[2] for b in bias))
+    parts = [_spread(at, b, lead).value for b in bias]
+    return Typed(at.join(parts, axis=3), bias[0].dtype, (*lead, sum(b.shape[3] for b in bias)))
+
+
+def _spread(at: Scope, bias: Typed, lead: tuple[int, ...]) -> Typed:
+    """The same for other rows and queries; its last length may be known only at run time."""
+    if bias.shape[:3] == lead:
+        return bias
+    value = at.once(("spread", bias.value, lead), lambda: at.op("Expand", bias, at.ints(*lead, 1)))
+    return Typed(value, bias.dtype, (*lead, bias.shape[3]))
+
+
 def _is_long(at: Scope, live: ir.Value) -> ir.Value:
     return at.once(("long", live), lambda: at.op("Greater", live, at.ints(LONG)))
 
@@ -58,6 +72,7 @@ def _is_long(at: Scope, live: ir.Value) -> ir.Value:
 def in_one(at: Scope, q: Typed, k: Parts, v: Parts, mask: Typed, scale: float) -> ir.Value:
     """The operation of ONNX; the cached part is what it calls the past (it asks for the joined keys and values)."""
     past = (k[0], v[0]) if len(k) == 2 else ()
+    mask = _spread(at, mask, (mask.shape[0], 1, q.shape[2]))
     outputs = 3 if past else 1
     return at.ops("Attention", q, k[-1], v[-1], mask, *past, outputs=outputs, name="attend", scale=float(scale))[0]
 

@@ -194,6 +194,8 @@ CASES |= {
 MASK = torch.where(bools(2, 1, 3, 5), 0.0, FLOOR)
 PARTS = [floats(2, 2, n, 8, seed=n) for n in (5, 3, 4, 6)]
 
+LONG, LONG_MASK = floats(2, 2, 700, 8, seed=7), torch.where(bools(2, 1, 3, 700), 0.0, FLOOR)  # a cache of many slots
+
 
 def attend(q: Tensor, *rest: Tensor) -> Tensor:
     n = len(rest) // 3
@@ -226,6 +228,21 @@ CASES |= {
     "attend_parts": (attend, (floats(2, 4, 3, 8), *PARTS[:2], *(2 * p for p in PARTS[:2]), MASK, MASK[..., :3])),
     "attend_one_query": (attend, (floats(2, 4, 1, 8), *PARTS[:2], *PARTS[:2], MASK[:, :, :1], MASK[:, :, :1, :3])),
     "attend_same_heads": (attend, (floats(2, 2, 3, 8), *PARTS[:2], *PARTS[:2], MASK, MASK[..., :3])),
+    "attend_shared_mask": (
+        attend,
+        (floats(2, 4, 3, 8), *PARTS[:2], *PARTS[:2], MASK[:1, :, :1], MASK[:, :, :1, :3]),
+    ),
+    "attend_shared_mask_alone": (attend, (floats(2, 4, 3, 8), PARTS[0], PARTS[0], MASK[:1, :, :1])),
+    "attend_three_parts": (attend, (floats(2, 4, 3, 8), *PARTS[:3], *PARTS[:3], MASK, MASK[..., :3], MASK[..., :4])),
+    "attend_long": (attend, (floats(2, 4, 3, 8), LONG, PARTS[0], LONG * 2, PARTS[0], LONG_MASK, MASK)),
+    "attend_long_one_query": (
+        attend,
+        (floats(2, 4, 1, 8), LONG, PARTS[0], LONG * 2, PARTS[0], LONG_MASK[:, :, :1], MASK[:, :, :1]),
+    ),
+    "attend_long_many_heads": (
+        attend,
+        (floats(2, 16, 1, 8), LONG, PARTS[0], LONG * 2, PARTS[0], LONG_MASK[:, :, :1], MASK[:, :, :1]),
+    ),
     "attend_masked_row": (attend, (floats(2, 4, 3, 8), PARTS[0], PARTS[0], torch.full_like(MASK, FLOOR))),
     "sdpa": (functional.scaled_dot_product_attention, (floats(2, 2, 3, 8), PARTS[0], PARTS[0])),
     "sdpa_mask": (functional.scaled_dot_product_attention, (floats(2, 2, 3, 8), PARTS[0], PARTS[0], MASK)),
