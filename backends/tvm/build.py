@@ -15,6 +15,7 @@ from tvm import relax
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
 from dcompile.backends.tvm.importer import convert, supports
+from dcompile.backends.tvm.quiet import without_lines
 from dcompile.diagnostic import Diagnostic, Label
 from dcompile.passes.base import Stage
 from dcompile.passes.common_subexpressions import CommonSubexpressions
@@ -83,9 +84,10 @@ class TVM(Backend):
 def compile_module(module: tvm.IRModule, path: Path) -> None:
     """Compile Relax functions to one shared library for this machine's processor."""
     target = tvm.target.Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu()})
-    with target:
+    with target, without_lines("Unknown pragma pragma_scope"):  # TVM marks its scatters so, and does not know the mark
         module = tvm.transform.Sequential(PIPELINE)(module)
-    relax.build(module, target=target, relax_pipeline=None).export_library(str(path))
+        executable = relax.build(module, target=target, relax_pipeline=None)
+    executable.export_library(str(path))
 
 
 def _store(graph: str, key: str, tensor: Tensor, weights: dict[str, Tensor]) -> str:

@@ -90,3 +90,19 @@ def test_the_same_program_gives_the_same_files(built: tuple[Path, dict[str, str]
     )
     for name in ("program.so", "weights.safetensors", "graphs.json"):
         assert (tmp_path / name).read_bytes() == (built[0] / name).read_bytes(), name
+
+
+def test_a_build_is_quiet(tmp_path: Path) -> None:
+    """Nothing on the error stream of the process, where TVM's compiler writes; other lines come through."""
+    script = f"""
+import os, sys, torch
+from pathlib import Path
+from dcompile.backends.tvm.build import TVM
+from dcompile.backends.tvm.quiet import without_lines
+from tests.backends import toys
+TVM().build(toys.program(toys.graph("first", toys.step, toys.weights())), Path({str(tmp_path)!r}))
+with without_lines("noise"):
+    os.write(2, b"some noise\\nbut this\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "but this\n"
