@@ -26,7 +26,7 @@ install: .venv/installed  ## the package, editable, with everything to build, te
 
 demo: install  ## the main job: build a strategy with the committed model, run the artifact, verify it
 	$(DCOMPILE) build fast_dllm_dual --model examples/list_tasks/checkpoint --target onnx --max-length 128 --force -o build/demo
-	$(DCOMPILE) run build/demo --max-new-tokens 32 --chat "Reverse the line : [Albin Ashley, Tila Oakwick, Corden Pinefield]"
+	$(DCOMPILE) run build/demo --max-new-tokens 24 --chat "Reverse the line : [Albin Ashley, Tila Oakwick, Corden Pinefield]"
 	$(DCOMPILE) verify build/demo
 
 test: install  ## the fast tests: under 10 minutes on 2 cores

@@ -8,7 +8,7 @@ import sys
 import dcompile
 
 session = dcompile.load(sys.argv[1], threads=2)
-stream = session.stream(sys.argv[2], max_new_tokens=32)
+stream = session.stream(sys.argv[2], max_new_tokens=24)
 for piece in stream:
     print(piece, end="", flush=True)
 assert stream.result is not None
