@@ -41,7 +41,7 @@ def hoist(loop: Loop) -> None:
         captured = loop.places(graph)[len(loop.carried) :]
         outside |= dict(zip(captured, loop.captured, strict=True))
         fixed = _invariant(graph, set(captured))
-        for node in [n for n in fixed if _needed(n, fixed) and not _constant(n)]:
+        for node in [n for n in graph.graph.nodes if n in fixed and _needed(n, fixed) and not _constant(n)]:
             outer = _copy(loop, graph, node, outside)
             pair = loop.capture(outer)
             outside[pair[0]] = outside[pair[1]] = outer
