@@ -135,9 +135,8 @@ def measure(engines: dict[str, Engine], prompts: list[list[int]], args: argparse
     medians = {name: statistics.median(rates) for name, rates in speeds.items()}
     ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
     print("median: " + "  ".join(f"{name} {rate:.1f} tok/s" for name, rate in medians.items()))
-    print(
-        f"ratio {statistics.median(ratios):.2f} (median of {total} alternating rounds), same tokens in {same} of {total}"
-    )
+    print(f"ratio {statistics.median(ratios):.2f}, median of {total} alternating rounds")
+    print(f"same tokens in {same} of {total}")
 
 
 if __name__ == "__main__":

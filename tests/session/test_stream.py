@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -60,6 +60,14 @@ def test_a_stopped_row_does_not_depend_on_its_neighbour() -> None:
     assert (second.text, second.model_calls) == ("cccccccc", 9)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process that a shell puts in the background starts with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Pressed(Script):
     """Ctrl-C comes while the third graph runs."""
 
@@ -69,6 +77,7 @@ class Pressed(Script):
         return super().run(graph, inputs)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_ends_with_what_is_there() -> None:
     result = session(Pressed([ids("abcdef")])).generate("x", max_new_tokens=20)
     assert (result.text, result.finish_reason, result.model_calls) == ("abc", "interrupted", 3)
@@ -84,6 +93,7 @@ class PressedTwice(Script):
         return super().run(graph, inputs)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_does_not_wait() -> None:
     with pytest.raises(KeyboardInterrupt):
         session(PressedTwice([ids("abcdef")])).generate("x", max_new_tokens=20)
