@@ -43,6 +43,9 @@ OPTIONS: dict[str, Any] = {
     "cpp.enable_unsafe_math_opt_flag": False,
     "cpp.enable_floating_point_contract_flag": "off",
     "realize_opcount_threshold": 6,  # by default Threefry is inlined into itself: six times the time to compile
+    # A loop of no turn hands on the very memory it was given, and Inductor, which does not know, would write over it.
+    "allow_buffer_reuse": False,
+    "inplace_buffers": False,
     "max_autotune": False,
     "fallback_random": True,
 }

@@ -12,7 +12,7 @@ from dcompile.verify import verify
 from tests.cli.checkpoint import write
 
 MODELS = Path(__file__).parents[1] / "conformance" / "models"
-CAPACITY = 64
+CAPACITY, LENGTH = 64, 32
 
 STRATEGIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "greedy": ("greedy", "tiny-llama", {}),
@@ -76,8 +76,8 @@ def test_rows_of_a_batch(name: str, tiny_llama: Path, tmp_path: Path) -> None:
     build(name, "onnx", "inside", tiny_llama, tmp_path / "four", batch=4)
     build(name, "onnx", "inside", tiny_llama, tmp_path / "one")
     prompts = [[5, 6, 7, 8, 9], [11, 12], [21, 22, 23, 24, 25, 26, 27, 28, 29], [31, 32, 33]]
-    together = dcompile.load(tmp_path / "four").generate(prompts, max_new_tokens=24)
+    together = dcompile.load(tmp_path / "four").generate(prompts, max_new_tokens=LENGTH)
     alone = dcompile.load(tmp_path / "one")
     for prompt, row in zip(prompts, together, strict=True):
-        single = alone.generate(prompt, max_new_tokens=24)
+        single = alone.generate(prompt, max_new_tokens=LENGTH)
         assert (row.output_ids, row.model_calls) == (single.output_ids, single.model_calls)
