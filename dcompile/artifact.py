@@ -111,6 +111,7 @@ class Manifest(_Value):
     stops_on_eos: bool
     graphs: Annotated[tuple[GraphFile, ...], Field(min_length=1)]
     state: tuple[Port, ...]
+    session: tuple[Port, ...] = ()
     files: dict[Inside, Sha256] = {}
     versions: dict[str, str] = {}
     verification: Verification | None = None

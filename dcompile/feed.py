@@ -87,11 +87,11 @@ def _check_capacity(manifest: Manifest, requests: Sequence[Request]) -> None:
         raise error("prompt-too-long", title, shorter + "or build with a larger --max-length")
 
 
-def feed(manifest: Manifest, requests: Sequence[Request]) -> Arrays:
+def feed(manifest: Manifest, requests: Sequence[Request], memory: Arrays) -> Arrays:
     """All inputs of the entry graph, whether it lists them or not. Rows without a request repeat the last one.
 
     tokens int64 [B, C], left-padded so that answers begin in one slot `start`; masked canvases hold the mask id where
-    the answer will be.
+    the answer will be. `memory`: what earlier runs of the session left, empty before the first.
     """
     rows = [*requests, *[requests[-1]] * (manifest.batch - len(requests))]
     start = max(len(r.prompt) for r in rows)
@@ -108,7 +108,16 @@ def feed(manifest: Manifest, requests: Sequence[Request]) -> Arrays:
         "start": _ints(start for _ in rows),
         "length": _ints(r.length for r in rows),
     }
-    return arrays | _options(manifest, rows)
+    blank = {p.name: np.zeros(p.shape, p.dtype) for p in manifest.session}
+    fresh = {"fresh": np.ones(manifest.batch, np.bool_)}
+    return arrays | _options(manifest, rows) | blank | fresh | memory
+
+
+def remember(manifest: Manifest, count: int, before: Arrays, after: Arrays) -> Arrays:
+    """The session's states when its first `count` rows have run: theirs of `after`, the others' of `before`."""
+    used = np.arange(manifest.batch) < count
+    kept = {p.name: np.where(used, after[p.name], before[p.name]) for p in manifest.session}
+    return {**kept, "fresh": np.where(used, False, before["fresh"])} if kept else {}
 
 
 def _options(manifest: Manifest, rows: Sequence[Request]) -> Arrays:

@@ -8,20 +8,24 @@ from dataclasses import dataclass, field, replace
 
 from dcompile.artifact import Manifest
 from dcompile.drive import Executable, Turn, turns
-from dcompile.feed import Request, feed
+from dcompile.feed import Arrays, Request, feed, remember
 from dcompile.result import Reason, Result, Row, before_eos, nothing_done, read_row
 from dcompile.text import Text, find_stop, safe, whole
 
 
 @dataclass
 class Generation:
-    """Rows in the making. A row that meets a stop string keeps what it had then, whatever its neighbours do."""
+    """Rows in the making. A row that meets a stop string keeps what it had then, whatever its neighbours do.
+
+    `memory`: the session's states; changed when the strategy comes to its end, not when the host leaves before.
+    """
 
     manifest: Manifest
     executable: Executable
     text: Text | None
     requests: Sequence[Request]
     stops: tuple[str, ...]
+    memory: Arrays = field(default_factory=dict)
     seconds: float = 0.0
     _ended: dict[int, tuple[Row, Reason]] = field(default_factory=dict)
 
@@ -45,9 +49,11 @@ class Generation:
 
     def _turns(self) -> Iterator[Turn]:
         began = time.perf_counter()
-        inputs = {**nothing_done(self.manifest), **feed(self.manifest, self.requests)}
+        inputs = {**nothing_done(self.manifest), **feed(self.manifest, self.requests, self.memory)}
         for turn in turns(self.executable, self.manifest, inputs):
             self._look(turn)
+            if turn.done:
+                self.memory.update(remember(self.manifest, len(self.requests), inputs, turn.state))
             self.seconds = time.perf_counter() - began
             if len(self._ended) == len(self.requests):
                 return

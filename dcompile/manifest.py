@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from dcompile.artifact import Canvas, GraphFile, Manifest, Port, StrategyText
-from dcompile.strategy import Ended, ForBlocks, Stop, Strategy, Write, walk
+from dcompile.strategy import Ended, ForBlocks, Stop, Strategy, Write, session_states, walk
 from dcompile.version import VERSION
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def describe(program: Program, target: str, files: Mapping[str, str], rng: bool)
         stops_on_eos=stops_on_eos(program.strategy),
         graphs=graphs,
         state=_ports(program.state),
+        session=_session(program),
         versions=_versions(TOOLS + TARGET_TOOLS.get(target, ())),
     )
 
@@ -70,6 +71,11 @@ def _canvas(strategy: Strategy) -> Canvas:
 
 def _ports(ports: Iterable[ProgramPort]) -> tuple[Port, ...]:
     return tuple(Port(name=p.name, dtype=p.dtype, shape=p.shape) for p in ports)  # type: ignore[arg-type]
+
+
+def _session(program: Program) -> tuple[Port, ...]:
+    names = {f"session_{s.name}" for s in session_states(program.strategy)}
+    return _ports(p for p in program.graphs[0].inputs if p.name in names)
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

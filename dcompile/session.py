@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,7 +14,7 @@ from dcompile.artifact import Artifact, open_artifact
 from dcompile.backends import registry
 from dcompile.diagnostic import error, suggest
 from dcompile.drive import Executable
-from dcompile.feed import check
+from dcompile.feed import Arrays, check
 from dcompile.generation import Generation
 from dcompile.options import Options, requests
 from dcompile.result import Result as Result
@@ -25,11 +25,12 @@ Prompt = str | Sequence[int]
 
 @dataclass(frozen=True)
 class Session:
-    """An open artifact. A prompt is a text or token ids."""
+    """An open artifact. A prompt is a text or token ids. `memory`: the states that live for the session."""
 
     artifact: Artifact
     executable: Executable
     text: Text | None = None
+    memory: Arrays = field(default_factory=dict)
 
     @overload
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Result: ...
@@ -72,7 +73,11 @@ class Session:
             self._tokenizer("a stop string")
         rows = requests(manifest, [self.encode(p) for p in prompts], chosen)
         check(manifest, rows)
-        return Generation(manifest, self.executable, self.text, rows, chosen.stops)
+        return Generation(manifest, self.executable, self.text, rows, chosen.stops, self.memory)
+
+    def forget(self) -> None:
+        """Begin a new session: its states start again."""
+        self.memory.clear()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """A prompt as token ids."""

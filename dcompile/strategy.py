@@ -370,6 +370,11 @@ class Strategy:
     text: str = ""
 
 
+def session_states(strategy: Strategy) -> tuple[State, ...]:
+    """The states that go from one run to the next."""
+    return tuple(s for s in strategy.states if s.lifetime == "session")
+
+
 def walk(node: object) -> Iterator[object]:
     """Every dataclass node below `node`, itself first, in written order; spans excluded."""
     if isinstance(node, tuple):

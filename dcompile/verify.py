@@ -102,6 +102,7 @@ def _compare(
     if options.get("max_new_tokens") is None:
         most = max(LENGTH, manifest.canvas.whole_answer, manifest.canvas.whole_canvas)
         options = options | {"max_new_tokens": room(manifest, max(map(len, prompts)), most)}
+    session.forget()
     generation = session.run(prompts, **options)
     for request, row in zip(generation.requests, generation.rows(), strict=True):
         yield _outcome(strategy, model, request, row)

@@ -236,6 +236,9 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
             node.lifetime.span,
             help=suggest(lifetime, LIFETIMES, "lifetimes"),
         )
+    if lifetime == "session" and node.dimensions:
+        ctx.diagnostics.append(not_yet("a session's state for each position", node.dimensions[0].span))
+        raise Failed
     type = Type(node.kind.name, bool(node.dimensions))  # type: ignore[arg-type]
     init = _init(ctx, scope, node, Type(type.base))
     scope.names[node.name.name] = Variable(node.name.name, type, True, node.name.span)

@@ -8,13 +8,13 @@ from torch import Tensor
 from dcompile.lower import ending
 from dcompile.lower.calls import prefill
 from dcompile.lower.context import Context
-from dcompile.lower.expressions import value
+from dcompile.lower.expressions import DTYPES, value
 from dcompile.lower.statements import sequence
 from dcompile.lower.variables import declare
 from dcompile.models import Model
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
-from dcompile.strategy import Area, Call, Ended, Stop, Strategy, walk
+from dcompile.strategy import Area, Call, Ended, Stop, Strategy, session_states, walk
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
@@ -50,6 +50,11 @@ def _inputs(ctx: Context) -> None:
     for name, (shape, dtype) in spec.items():
         if ctx.rng or name not in ("temperature", "seed"):
             ctx.inputs[name] = ctx.recorder.input(name, shape, dtype)
+    for state in (states := session_states(ctx.strategy)):
+        name = f"session_{state.name}"
+        ctx.inputs[name] = ctx.recorder.input(name, rows, DTYPES[state.type.base])
+    if states:
+        ctx.inputs["fresh"] = ctx.recorder.input("fresh", rows, torch.bool)
     ctx.inputs["end"] = _end(ctx)
 
 
@@ -76,7 +81,8 @@ def _outputs(ctx: Context) -> dict[str, Tensor]:
     else:
         count, ended = ctx.inputs["length"], ctx.zeros(torch.bool)
     names = ("tokens", "masked", "order", "calls", "batch_calls", "fed")
-    return {**{n: ctx.values[n] for n in names}, "count": count, "ended": ended}
+    kept = {f"session_{s.name}": ctx.values[s.name] for s in session_states(ctx.strategy)}
+    return {**{n: ctx.values[n] for n in names}, "count": count, "ended": ended, **kept}
 
 
 def stops_on_eos(strategy: Strategy) -> bool:

@@ -23,6 +23,7 @@ from dcompile.strategy import (
     Stop,
     While,
     Write,
+    session_states,
     walk,
 )  # fmt: skip
 
@@ -40,6 +41,9 @@ def declare(ctx: Context) -> None:
             ctx.values[f"visits{call.site}"] = torch.zeros(shape, dtype=torch.int64)
     for state in ctx.strategy.states:
         ctx.values[state.name] = initial(ctx, state)
+    for state in session_states(ctx.strategy):
+        left = ctx.inputs[f"session_{state.name}"]
+        ctx.values[state.name] = torch.where(ctx.inputs["fresh"], ctx.values[state.name], left)
     for node in walk(ctx.strategy.body):
         if isinstance(node, Assign) and node.name not in ctx.values:
             size = shape if node.value.type.each else shape[:1]

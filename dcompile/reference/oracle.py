@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
 
 from dcompile.controls import Controls
 from dcompile.diagnostic import error
@@ -12,7 +14,7 @@ from dcompile.reference.forward import blank
 from dcompile.reference.result import Forced, Result
 from dcompile.reference.row import Row
 from dcompile.reference.statements import RowEnds, reset, sequence
-from dcompile.strategy import Canvas, Ended, Stop, Strategy, walk
+from dcompile.strategy import Canvas, Ended, Stop, Strategy, session_states, walk
 
 
 def run(
@@ -23,14 +25,17 @@ def run(
     length: int,
     sampling: Controls | None = None,
     forced: Forced | None = None,
+    session: Mapping[str, Tensor] | None = None,
 ) -> Result:
     """Run a strategy on one prompt, with `length` answer positions asked for.
 
-    `forced`: follow another engine's commits instead of the own ones, and report where the two differ.
+    `forced`: follow another engine's commits instead of the own ones, and report where the two differ. `session`: what
+    the run before left in the states that live for a session (`Result.session`).
     """
     row = begin(strategy, model, prompt, length, sampling or Controls(), forced)
     for state in strategy.states:
         reset(row, state)
+    row.variables.update(session or {})
     stopped = False
     try:
         sequence(row, strategy.body)
@@ -87,4 +92,5 @@ def _result(row: Row, stopped: bool) -> Result:
         finish_reason="eos" if eos else "stop" if stopped and not (grows and full) else "length",
         gaps=tuple(row.gaps),
         differences=tuple(row.differences),
+        session={s.name: row.variables[s.name] for s in session_states(row.strategy)},
     )

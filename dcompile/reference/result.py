@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
+
+from torch import Tensor
 
 NEAR_TIE = 1e-4
 
@@ -39,7 +41,7 @@ class Result:
     """One row. `tokens` is the whole canvas, prompt first; `output_ids` the answer as a user gets it. `order` holds for
     each answer position the number of the call that wrote it last, from 1 (0: never); `committed_per_call` counts them.
     `gaps` holds for each call the smallest distance by which a decision behind it was made: top-2 probabilities of a
-    committed token, neighbours in a rank that was cut, a number against its bound."""
+    committed token, neighbours in a rank that was cut, a number against its bound. `session`: its last states."""
 
     output_ids: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -51,3 +53,4 @@ class Result:
     finish_reason: Literal["eos", "length", "stop"]
     gaps: tuple[float, ...]
     differences: tuple[Difference, ...] = ()
+    session: Mapping[str, Tensor] = field(default_factory=dict)
