@@ -67,7 +67,7 @@ def tensors_of(program: Program) -> Iterable[tuple[str, Tensor]]:
 def write(program: Program, folder: Path, together: Iterable[Sequence[Tensor]] = ()) -> dict[int, Region]:
     """Write `weights.safetensors`; the region of each tensor object, by `id`. The same memory is written once.
 
-    Tensors of a group in `together` lie one behind another in the order given, unless a larger or earlier group has taken one.
+    Tensors of a group in `together` lie side by side in its order, unless a larger or earlier group has taken one.
     """
     places: dict[tuple[object, ...], str] = {}
     stored: dict[str, Tensor] = {}
