@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from dcompile.ops import FLOOR
 from dcompile.passes.base import Pass
 from dcompile.passes.facts import arguments, depends, placeholders, results
+from dcompile.passes.merge import Merge
 from dcompile.passes.replay import Replay, rerecord_all
 from dcompile.program import Program
 
@@ -153,17 +154,11 @@ class _Capturing(Replay):
                 return again(merged) & (now["turn"] < self.turns)
 
             done = self.recorder.loop(inner, more, turn)
-            merged = {n: _merge(values[n], done[f"tail_{n}"], done["tail_row"]) for n in names if n in caches}
+            store = Merge(done["tail_row"], self.turns)
+            merged = {n: store(values[n], done[f"tail_{n}"]) for n in names if n in caches}
             return {n: merged[n] if n in caches else done[n] for n in names}
 
         return list(self.recorder.loop(dict(zip(names, carried, strict=True)), again, chunk).values())
-
-
-def _merge(cache: Tensor, tail: Tensor, row: Tensor) -> Tensor:
-    """A cache [B, G, C, D] with the tail's rows [B, G, T, D] where `row` [B, C] (-1: none) says."""
-    index = torch.clamp(row, min=0).reshape(row.shape[0], 1, -1, 1)
-    picked = torch.gather(tail, 2, index.expand(cache.shape))
-    return torch.where((row >= 0).reshape(row.shape[0], 1, -1, 1), picked, cache)
 
 
 class _Rows(_Capturing):

@@ -107,7 +107,7 @@ def test_wrong_tokens_are_seen(mistake: str) -> None:
 
 def test_a_forgotten_merge_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tokens a tail, so that a row reads what an earlier tail held."""
-    monkeypatch.setattr("dcompile.passes.capture_cache._merge", lambda cache, tail, row: torch.clone(cache))
+    monkeypatch.setattr("dcompile.passes.merge.Merge.__call__", lambda _, cache, tail: torch.clone(cache))
     program = run_passes(lowered(GREEDY), [Stage("here", (CaptureCache(turns=2),))])
     assert compiled(program, PROMPTS, 6) != oracle(GREEDY, PROMPTS, 6)
     monkeypatch.undo()
