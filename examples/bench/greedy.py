@@ -3,7 +3,8 @@
     make bench        # or: python examples/bench/greedy.py --tokens 128 --rounds 5
 
 Both get the same prompt ids, generate the same number of tokens with eos ignored, on the same threads. Prints tokens a
-second end to end (prefill included), the median ratio, whether the tokens are the same, and the artifact's size.
+second end to end (prefill included), the median ratios, whether the tokens are the same, the artifact's size, and the
+time in which this machine's memory can be read once for all weights: every token needs that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import dcompile
@@ -39,9 +41,11 @@ def main() -> None:
 
     engines = {"dcompile": run_ours, "onnxruntime-genai": genai(build_genai(args), args)}
     measure(engines, prompts, args)
-    weights = next(p for p in ours.iterdir() if p.suffix == ".safetensors")
+    weights = next(p for p in ours.iterdir() if p.suffix == ".safetensors").stat().st_size
     whole = sum(p.stat().st_size for p in ours.iterdir())
-    print(f"artifact {whole / 1e6:.1f} MB, its weights file {weights.stat().st_size / 1e6:.1f} MB")
+    print(f"artifact {whole / 1e6:.1f} MB, its weights file {weights / 1e6:.1f} MB")
+    bus = bus_speed(args.threads)
+    print(f"memory is read at {bus / 1e9:.1f} GB/s at best: no less than {weights / bus * 1e3:.1f} ms a token")
 
 
 def parse_args() -> argparse.Namespace:
@@ -118,25 +122,61 @@ def genai(folder: Path, args: argparse.Namespace) -> Engine:
     return run
 
 
+@dataclass(frozen=True)
+class Time:
+    """Seconds of a run, and of one that stops at its first token."""
+
+    whole: float
+    first: float
+    tokens: int
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second, end to end."""
+        return self.tokens / self.whole
+
+    @property
+    def step(self) -> float:
+        """Seconds a token behind the first."""
+        return (self.whole - self.first) / (self.tokens - 1)
+
+
 def measure(engines: dict[str, Engine], prompts: list[list[int]], args: argparse.Namespace) -> None:
-    """Alternate the engines; print each round's speeds, their medians, and the ratio of the medians."""
+    """Alternate the engines; print each round's speeds, the medians, and the median ratio."""
     for engine in engines.values():
         engine(prompts[0], 8)
-    speeds: dict[str, list[float]] = {name: [] for name in engines}
-    same = total = 0
+    times: dict[str, list[Time]] = {name: [] for name in engines}
+    same = 0
     for turn in range(args.rounds):
         prompt, tokens = prompts[turn % len(prompts)], {}
         for name, engine in engines.items():
             began = time.perf_counter()
+            engine(prompt, 1)
+            first = time.perf_counter()
             tokens[name] = engine(prompt, args.tokens)
-            speeds[name].append(args.tokens / (time.perf_counter() - began))
-        same, total = same + (len(set(map(tuple, tokens.values()))) == 1), total + 1
-        print("  ".join(f"{name} {rates[-1]:.1f} tok/s" for name, rates in speeds.items()))
-    medians = {name: statistics.median(rates) for name, rates in speeds.items()}
-    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
-    print("median: " + "  ".join(f"{name} {rate:.1f} tok/s" for name, rate in medians.items()))
-    print(f"ratio {statistics.median(ratios):.2f}, median of {total} alternating rounds")
-    print(f"same tokens in {same} of {total}")
+            times[name].append(Time(time.perf_counter() - first, first - began, args.tokens))
+        same += len(set(map(tuple, tokens.values()))) == 1
+        print("  ".join(f"{name} {found[-1].speed:.1f} tok/s" for name, found in times.items()))
+    for name, found in times.items():
+        speed, first, step = (statistics.median(getattr(t, key) for t in found) for key in ("speed", "first", "step"))
+        print(f"{name}: {speed:.1f} tok/s, first token {first * 1e3:.0f} ms, then {step * 1e3:.1f} ms a token")
+    for what, key in (("end to end", "whole"), ("behind the first token", "step")):
+        ratios = [getattr(theirs, key) / getattr(ours, key) for ours, theirs in zip(*times.values(), strict=True)]
+        print(f"ratio {statistics.median(ratios):.2f} {what}, median of {args.rounds} alternating rounds")
+    print(f"same tokens in {same} of {args.rounds}")
+
+
+def bus_speed(threads: int, size: int = 2**27) -> float:
+    """Bytes a second that `threads` threads read from memory: the best of ten sums over `size` floats."""
+    import torch
+
+    torch.set_num_threads(threads)
+    floats, seconds = torch.ones(size), []
+    for _ in range(10):
+        began = time.perf_counter()
+        floats.sum()
+        seconds.append(time.perf_counter() - began)
+    return size * 4 / min(seconds)
 
 
 if __name__ == "__main__":
