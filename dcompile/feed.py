@@ -18,11 +18,13 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Request:
-    """One row: its prompt, how many answer positions it asks for, its options."""
+    """One row: its prompt, how many answer positions it asks for, its options; `template`: the tokens that the answer
+    begins with, None for a hole."""
 
     prompt: tuple[int, ...]
     length: int
     controls: Controls
+    template: tuple[int | None, ...] = ()
 
 
 def extent(canvas: Canvas, prompt: int, length: int) -> int:
@@ -39,6 +41,7 @@ def check(manifest: Manifest, requests: Sequence[Request]) -> None:
     for request in requests:
         _check_prompt(manifest, request.prompt)
         _check_controls(manifest, request)
+        _check_template(manifest, request)
         _check_blocks(manifest.canvas, len(request.prompt), request.length)
     _check_capacity(manifest, requests)
 
@@ -46,14 +49,29 @@ def check(manifest: Manifest, requests: Sequence[Request]) -> None:
 def _check_prompt(manifest: Manifest, prompt: Sequence[int]) -> None:
     if not prompt:
         raise error("empty-prompt", "the prompt holds no token", "give at least one token")
+    _check_ids(manifest, prompt)
+
+
+def _check_ids(manifest: Manifest, ids: Iterable[int]) -> None:
     vocab = manifest.model.vocab
-    if wrong := [i for i in prompt if not 0 <= i < vocab]:
+    if wrong := [i for i in ids if not 0 <= i < vocab]:
         title = f"token id {wrong[0]} is outside the vocabulary of {vocab} tokens"
         raise error("token-out-of-range", title, f"ids run from 0 to {vocab - 1}")
 
 
+def _check_template(manifest: Manifest, request: Request) -> None:
+    template = request.template
+    if template and manifest.canvas.init != "masked":
+        title = "a template needs an answer that begins masked, and this strategy's begins empty"
+        raise error("template-without-masks", title, "put the tokens behind the prompt, or build a strategy with masks")
+    if len(template) > request.length:
+        title = f"a template of {len(template)} tokens is longer than the answer of {request.length}"
+        raise error("template-too-long", title, f"ask for at least {len(template)} new tokens")
+    _check_ids(manifest, (i for i in template if i is not None))
+
+
 def _check_controls(manifest: Manifest, request: Request) -> None:
-    controls, vocab = request.controls, manifest.model.vocab
+    controls = request.controls
     if request.length < 1:
         raise error("option-out-of-range", f"{request.length} new tokens", "ask for at least 1")
     if controls.temperature > 0 and not manifest.has_rng:
@@ -62,9 +80,7 @@ def _check_controls(manifest: Manifest, request: Request) -> None:
             f"temperature {controls.temperature:g} on an artifact built without its random generator",
             "use temperature 0, or build without --no-sampling",
         )
-    if wrong := [i for i in (*controls.banned, *controls.eos_ids) if not 0 <= i < vocab]:
-        title = f"token id {wrong[0]} is outside the vocabulary of {vocab} tokens"
-        raise error("token-out-of-range", title, f"ids run from 0 to {vocab - 1}")
+    _check_ids(manifest, (*controls.banned, *controls.eos_ids))
     if len(controls.eos_ids) > EOS_SLOTS:
         raise error("option-out-of-range", f"{len(controls.eos_ids)} eos ids", f"give at most {EOS_SLOTS}")
 
@@ -91,7 +107,8 @@ def feed(manifest: Manifest, requests: Sequence[Request], memory: Arrays) -> Arr
     """All inputs of the entry graph, whether it lists them or not. Rows without a request repeat the last one.
 
     tokens int64 [B, C], left-padded so that answers begin in one slot `start`; masked canvases hold the mask id where
-    the answer will be. `memory`: what earlier runs of the session left, empty before the first.
+    the answer will be, or the tokens of a template. `memory`: what earlier runs of the session left, empty before the
+    first.
     """
     rows = [*requests, *[requests[-1]] * (manifest.batch - len(requests))]
     start = max(len(r.prompt) for r in rows)
@@ -102,6 +119,8 @@ def feed(manifest: Manifest, requests: Sequence[Request], memory: Arrays) -> Arr
             assert manifest.model.mask_id is not None, "a masked canvas needs a mask id"
             end = start + extent(manifest.canvas, len(row.prompt), row.length)
             tokens[r, start:end] = manifest.model.mask_id
+            for slot, token in enumerate(row.template, start):
+                tokens[r, slot] = manifest.model.mask_id if token is None else token
     arrays: Arrays = {
         "tokens": tokens,
         "pad": _ints(start - len(r.prompt) for r in rows),

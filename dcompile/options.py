@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from operator import index
+from typing import Any, SupportsIndex, TypeVar
 
 from dcompile.artifact import Manifest
 from dcompile.controls import Controls
@@ -14,6 +15,8 @@ from dcompile.diagnostic import error
 from dcompile.feed import Request, extent
 
 _Number = TypeVar("_Number", int, float)
+Template = str | Sequence[int | None]
+Holes = tuple[int | None, ...]
 SEEDS = 2**62  # a seed plus a row number stays an int64
 
 
@@ -23,7 +26,9 @@ class Options:
 
     Without a temperature from either, decoding is greedy. `seed`: row r draws with `seed + r`; a sequence gives each
     row its own; None draws one, which the Result tells. `stop`: strings that end the text. `min_length`: answer tokens
-    before an eos may come. `eos_ids` replaces the checkpoint's. `max_new_tokens` None: all that the capacity holds.
+    before an eos may come. `eos_ids` replaces the checkpoint's. `max_new_tokens` None: as long as the template, or all
+    that the capacity holds. `template`: tokens that stand in the answer from the beginning and stay, None for the holes
+    between them; a text, where the mask's token is a hole; or a list of one for each prompt.
     """
 
     max_new_tokens: int | None = None
@@ -37,6 +42,7 @@ class Options:
     eos_ids: Sequence[int] | None = None
     stop: str | Sequence[str] = ()
     seed: int | Sequence[int] | None = None
+    template: Template | Sequence[Template] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -44,14 +50,32 @@ class Options:
         return tuple(s for s in ((self.stop,) if isinstance(self.stop, str) else self.stop) if s)
 
 
-def requests(manifest: Manifest, prompts: Sequence[tuple[int, ...]], options: Options) -> list[Request]:
-    """One request a prompt. Raises CompileError for an option outside its range."""
+def requests(
+    manifest: Manifest, prompts: Sequence[tuple[int, ...]], options: Options, encode: Callable[[str], Sequence[int]]
+) -> list[Request]:
+    """One request a prompt; `encode` is the tokenizer. Raises CompileError for an option outside its range."""
     controls = _controls(manifest, options)
+    templates = _templates(options.template, len(prompts), encode)
     length = options.max_new_tokens
     if length is None:
-        length = room(manifest, max((len(p) for p in prompts), default=0))
+        length = max(map(len, templates), default=0) or room(manifest, max((len(p) for p in prompts), default=0))
     seeds = _seeds(options.seed, len(prompts), controls.temperature > 0)
-    return [Request(p, length, replace(controls, seed=s)) for p, s in zip(prompts, seeds, strict=True)]
+    rows = zip(prompts, seeds, templates, strict=True)
+    return [Request(p, length, replace(controls, seed=s), t) for p, s, t in rows]
+
+
+def _templates(
+    given: Template | Sequence[Template] | None, rows: int, encode: Callable[[str], Sequence[int]]
+) -> list[Holes]:
+    """The template of each row; () is none."""
+    if given is None:
+        return [()] * rows
+    one = isinstance(given, str) or all(i is None or isinstance(i, SupportsIndex) for i in given)
+    each: Sequence[Any] = [given] * rows if one else given
+    if len(each) != rows:
+        title = f"{len(each)} templates for {rows} prompts"
+        raise error("batch-mismatch", title, "give one template, or one for each prompt")
+    return [tuple(None if i is None else index(i) for i in (encode(t) if isinstance(t, str) else t)) for t in each]
 
 
 def _controls(manifest: Manifest, options: Options) -> Controls:

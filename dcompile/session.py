@@ -40,8 +40,8 @@ class Session:
         """Answer one prompt with a Result, or a sequence of prompts with a list of them.
 
         `options` are the fields of `dcompile.options.Options`: `max_new_tokens`, `temperature`, `top_k`, `top_p`,
-        `min_p`, `repetition_penalty`, `banned_tokens`, `min_length`, `eos_ids`, `stop`, `seed`. Raises CompileError
-        for what the artifact cannot run.
+        `min_p`, `repetition_penalty`, `banned_tokens`, `min_length`, `eos_ids`, `stop`, `seed`, `template`. Raises
+        CompileError for what the artifact cannot run.
         """
         one = _is_one(prompt)
         results = self.run([prompt] if one else prompt, **options).results()
@@ -71,7 +71,8 @@ class Session:
         chosen = _options(options)
         if chosen.stops:
             self._tokenizer("a stop string")
-        rows = requests(manifest, [self.encode(p) for p in prompts], chosen)
+        encode = lambda words: self._tokenizer("a template").encode(words, special=False)  # noqa: E731
+        rows = requests(manifest, [self.encode(p) for p in prompts], chosen, encode)
         check(manifest, rows)
         return Generation(manifest, self.executable, self.text, rows, chosen.stops, self.memory)
 

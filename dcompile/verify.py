@@ -111,15 +111,15 @@ def _compare(
 def _outcome(strategy: Strategy, model: Model, request: Request, row: Row) -> Outcome:
     from dcompile.reference import Forced, run
 
-    own = run(strategy, model, request.prompt, length=request.length, sampling=request.controls)
+    asked: dict[str, Any] = {
+        "length": request.length, "sampling": request.controls, "template": request.template
+    }  # fmt: skip
+    own = run(strategy, model, request.prompt, **asked)
     if own.output_ids == row.ids and own.model_calls == row.calls:
         return Outcome(request.prompt, "same", len(row.ids), own.model_calls, row.calls)
     pairs = enumerate(zip_longest(own.output_ids, row.ids))
     at = next((n for n, (a, b) in pairs if a != b), None)
-    follow = run(
-        strategy, model, request.prompt, length=request.length, sampling=request.controls,
-        forced=Forced(row.canvas, row.order),
-    )  # fmt: skip
+    follow = run(strategy, model, request.prompt, **asked, forced=Forced(row.canvas, row.order))
     found = follow.differences
     near = bool(found) and all(d.near_tie for d in found) and follow.model_calls == row.calls
     first = found[0] if found else None

@@ -62,3 +62,11 @@ def ids(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
         raise error("not-a-token-id", f"`{text}` is not a list of token ids", "write them as in 1,2,3") from None
+
+
+def holes(text: str) -> str | tuple[int | None, ...]:
+    """A template: token ids and `_` for holes, as in `1,_,_,2`, or any other text as it stands."""
+    parts = text.replace(",", " ").split()
+    if not parts or not all(p == "_" or p.isdecimal() for p in parts):
+        return text
+    return tuple(None if p == "_" else int(p) for p in parts)

@@ -51,21 +51,27 @@ def declare(ctx: Context) -> None:
 
 
 def _canvas(ctx: Context) -> None:
-    """The canvas and what is counted on it, int64 or bool [B, C] and [B]."""
+    """The canvas and what is counted on it, int64 or bool [B, C] and [B]. Answer slots that come with another token
+    than the mask are those of a template: they begin committed."""
     shape = (ctx.batch, ctx.capacity)
-    slots = torch.arange(ctx.capacity).reshape(1, -1)
-    answer = (slots >= ctx.inputs["start"].reshape(-1, 1)) & (slots < ctx.inputs["end"].reshape(-1, 1))
-    masked = ctx.strategy.canvas.init == "masked"
     ctx.values["tokens"] = ctx.inputs["tokens"]
-    if masked:
-        ctx.values["tokens"] = torch.where(answer, mask_id(ctx), ctx.inputs["tokens"])
-    ctx.values["masked"] = answer if masked else torch.zeros(shape, dtype=torch.bool)
+    ctx.values["masked"] = torch.zeros(shape, dtype=torch.bool)
+    if ctx.strategy.canvas.init == "masked":
+        ctx.values["masked"] = _answer(ctx) & (ctx.inputs["tokens"] == mask_id(ctx))
     ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
     ctx.values["stored"] = torch.zeros(shape, dtype=torch.bool)
     for name in ("calls", "fed", "filled"):
         ctx.values[name] = ctx.zeros()
     ctx.values["batch_calls"] = torch.zeros(1, dtype=torch.int64)
     ctx.values["done"], ctx.values["ended"] = ctx.zeros(torch.bool), ctx.zeros(torch.bool)
+    if any(isinstance(n, Write) and n.action in ("mask", "overwrite") for n in walk(ctx.strategy.body)):
+        ctx.inputs["fixed"] = _answer(ctx) & ~ctx.values["masked"]
+
+
+def _answer(ctx: Context) -> Tensor:
+    """The slots of the answer, bool [B, C]."""
+    slots = torch.arange(ctx.capacity).reshape(1, -1)
+    return (slots >= ctx.inputs["start"].reshape(-1, 1)) & (slots < ctx.inputs["end"].reshape(-1, 1))
 
 
 def mask_id(ctx: Context) -> int:

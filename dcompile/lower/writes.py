@@ -29,8 +29,7 @@ def write(ctx: Context, stmt: Write) -> None:
     slots, start, end = places(ctx, frame), from_.reshape(-1, 1), present_end(ctx).reshape(-1, 1)
     masked = look(ctx, ctx.values["masked"], frame)
     at = ctx.value(stmt.region, frame) & (slots >= start) & (slots < end)
-    if stmt.action == "commit":
-        at = at & masked
+    at = at & (masked if stmt.action == "commit" else ~look(ctx, ctx.inputs["fixed"], frame))
     if ctx.active is not None:
         at = at & ctx.active.reshape(-1, 1)
     if stmt.action == "mask":

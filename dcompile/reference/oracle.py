@@ -24,15 +24,18 @@ def run(
     *,
     length: int,
     sampling: Controls | None = None,
+    template: Sequence[int | None] = (),
     forced: Forced | None = None,
     session: Mapping[str, Tensor] | None = None,
 ) -> Result:
     """Run a strategy on one prompt, with `length` answer positions asked for.
 
-    `forced`: follow another engine's commits instead of the own ones, and report where the two differ. `session`: what
-    the run before left in the states that live for a session (`Result.session`).
+    `template`: tokens that answer positions begin with, None for a hole; shorter than the canvas or as long. They are
+    never changed. `forced`: follow another engine's commits instead of the own ones, and report where the two differ.
+    `session`: what the run before left in the states that live for a session (`Result.session`).
     """
     row = begin(strategy, model, prompt, length, sampling or Controls(), forced)
+    fix(row, template)
     for state in strategy.states:
         reset(row, state)
     row.variables.update(session or {})
@@ -62,6 +65,16 @@ def begin(
         strategy, model, controls, [*prompt, *[mask_id] * answer], [False] * start + [masks] * answer, start, length,
         blank(model, size), answer if masks else 0, forced, [0] * size,
     )  # fmt: skip
+
+
+def fix(row: Row, template: Sequence[int | None]) -> None:
+    """Write a template into the answer; the mask's id is a hole, as None is."""
+    assert not template or row.start + len(template) <= row.end, "a template that does not fit is refused before"
+    for position, token in enumerate(template, start=row.start):
+        if token is not None and token != row.model.facts.mask_id:
+            row.tokens[position] = token
+            row.masked[position] = False
+            row.fixed.add(position)
 
 
 def extent(canvas: Canvas, start: int, length: int) -> int:

@@ -21,7 +21,8 @@ from dcompile.strategy import Strategy
 @dataclass
 class Row:
     """All that changes while a strategy runs. Positions are indices into `tokens`; the prompt is [0, start), the answer
-    [start, end). A canvas that begins empty holds `filled` answer positions, a masked one all of them."""
+    [start, end). A canvas that begins empty holds `filled` answer positions, a masked one all of them. `fixed`: those
+    of a template."""
 
     strategy: Strategy
     model: Model
@@ -34,6 +35,7 @@ class Row:
     filled: int
     forced: Forced | None = None
     order: list[int] = field(default_factory=list)
+    fixed: set[int] = field(default_factory=set)
     variables: dict[str, Tensor] = field(default_factory=dict)
     dists: dict[str, Dist] = field(default_factory=dict)
     visits: dict[tuple[int, int], int] = field(default_factory=dict)

@@ -26,7 +26,7 @@ def write(row: Row, stmt: Write) -> None:
     """`commit`, `overwrite`, `mask`."""
     assert stmt.region is not None
     first = 0 if stmt.action == "overwrite" else row.start
-    at = [i for i in region(row, stmt.region) if first <= i < row.end]
+    at = [i for i in region(row, stmt.region) if first <= i < row.end and i not in row.fixed]
     if stmt.action == "mask":
         mask_id = row.model.facts.mask_id
         assert mask_id is not None

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.lower.test_random_programs import agree
-from tests.passes.rows import read
+from tests.lower.test_random_programs import LENGTH, PROMPTS, agree
+from tests.passes.rows import MASK, oracle, read
 
 BODIES = {
     "conditions hold on live positions only": """
@@ -108,3 +108,20 @@ def test_a_penalty_looks_at_the_canvas_of_the_call() -> None:
         }"""
     agree(read(body), repetition_penalty=2.5)
     agree(read(body), temperature=1.5, repetition_penalty=2.5, seed=4)
+
+
+TEMPLATE = (5, None, MASK, 6, None, 7)  # the mask's id is a hole as well
+CHANGES = """
+    for t in 1 to 3 {
+      p = lm(everything)
+      commit p.token at top(masked, 2, by: p.max)
+      mask answer where p.prob(token) < 0.2
+      overwrite p.token at answer where p.max > 0.5
+    }"""
+
+
+@pytest.mark.parametrize("body", [CHANGES, BODIES["runs"], BODIES["whole blocks far from the start"], UNREADABLE])
+def test_a_template_stays(body: str) -> None:
+    agree(read(body), template=TEMPLATE)
+    for row in oracle(read(body), PROMPTS, LENGTH, template=TEMPLATE):
+        assert [(row.answer[n], row.order[n]) for n in (0, 3, 5)] == [(5, 0), (6, 0), (7, 0)]

@@ -24,6 +24,7 @@ from dcompile.source import Source
 from dcompile.strategy import Strategy
 
 VOCAB, MASK, EOS = 40, 39, 1
+Template = Sequence[int | None]
 Attention = Literal["causal", "full", "block_causal"]
 
 
@@ -75,23 +76,30 @@ def lowered(strategy: Strategy, batch: int = 1, capacity: int = 24, shift: bool 
 
 
 def oracle(
-    strategy: Strategy, prompts: Sequence[Sequence[int]], length: int, shift: bool = False, **controls: Any
+    strategy: Strategy,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    shift: bool = False,
+    template: Template = (),
+    **controls: Any,
 ) -> list[Row]:
     """The oracle's rows; row r gets `seed + r`, as a batch does."""
     rows = []
     for r, prompt in enumerate(prompts):
         chosen = Controls(eos_ids=(EOS,), **controls)
         chosen = replace(chosen, seed=chosen.seed + r)
-        found = run(strategy, fits(strategy, shift), prompt, length=length, sampling=chosen)
+        found = run(strategy, fits(strategy, shift), prompt, length=length, sampling=chosen, template=template)
         order = found.order
         answer = found.tokens[len(prompt) :] if strategy.canvas.init == "masked" else found.output_ids
         rows.append(Row(answer, order[: len(answer)], found.model_calls, found.positions_fed))
     return rows
 
 
-def compiled(program: Program, prompts: Sequence[Sequence[int]], length: int, **controls: Any) -> list[Row]:
+def compiled(
+    program: Program, prompts: Sequence[Sequence[int]], length: int, template: Template = (), **controls: Any
+) -> list[Row]:
     """The program's rows, by the interpreter and, where the loop is cut, a driver."""
-    given = feed(program, prompts, length, Controls(eos_ids=(EOS,), **controls))
+    given = feed(program, prompts, length, Controls(eos_ids=(EOS,), **controls), template)
     state = drive(program, given)
     return [_row(program, state, r, len(prompt)) for r, prompt in enumerate(prompts)]
 
@@ -107,13 +115,19 @@ def drive(program: Program, given: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def feed(program: Program, prompts: Sequence[Sequence[int]], length: int, controls: Controls) -> dict[str, Tensor]:
-    """The inputs of an entry graph: prompts left-padded to one start."""
+def feed(
+    program: Program, prompts: Sequence[Sequence[int]], length: int, controls: Controls, template: Template = ()
+) -> dict[str, Tensor]:
+    """The inputs of an entry graph: prompts left-padded to one start, masks or a template behind them."""
     batch, start = program.batch, max(len(p) for p in prompts)
     assert len(prompts) == batch
     tokens = torch.zeros(batch, program.capacity, dtype=torch.int64)
     for r, prompt in enumerate(prompts):
         tokens[r, start - len(prompt) : start] = torch.tensor(prompt)
+        if program.strategy.canvas.init == "masked":
+            holes = [None] * (_extent(program.strategy, len(prompt), length) - len(template))
+            answer = [MASK if token is None else token for token in (*template, *holes)]
+            tokens[r, start : start + len(answer)] = torch.tensor(answer)
     banned = torch.zeros(VOCAB, dtype=torch.bool)
     banned[list(controls.banned)] = True
     eos = torch.tensor([*controls.eos_ids, *[-1] * EOS_SLOTS])[:EOS_SLOTS]

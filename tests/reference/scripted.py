@@ -54,6 +54,7 @@ def play(
     prompt: Sequence[int] = (2, 3),
     length: int = 4,
     forced: Forced | None = None,
+    template: Sequence[int | None] = (),
     **controls: Any,
 ) -> Result:
     """Run the body of a strategy for a masked model (or a whole strategy text) on a prompt."""
@@ -66,6 +67,7 @@ def play(
         length=length,
         sampling=Controls(eos_ids=(EOS,), **controls),
         forced=forced,
+        template=template,
     )
 
 

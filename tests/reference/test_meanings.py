@@ -80,6 +80,21 @@ def test_what_was_not_committed_stays_masked() -> None:
     assert result.tokens == (2, 3, MASK, 5, 6, MASK)
 
 
+def test_a_template_is_committed_before_the_first_call() -> None:
+    model, text = scripted(TABLE), "n = count(masked)\np = lm(everything)\ncommit p.token at top(masked, n, by: p.max)"
+    result = play(text, model, template=(None, 2, MASK))
+    assert result.output_ids == (4, 2, 6, 3)
+    assert (result.order, result.committed_per_call) == ((1, 0, 1, 1), (3,))
+    assert model.backbone.fed[0][0] == [2, 3, MASK, 2, MASK, MASK]  # type: ignore[union-attr]
+
+
+def test_nothing_changes_a_template() -> None:
+    text = "p = lm(everything)\noverwrite p.token at everything\nmask answer"
+    assert play(text, scripted(TABLE), template=(2,)).tokens[2:] == (2, MASK, MASK, MASK)
+    text = "repeat {\np = lm(everything)\ncommit p.token at first(masked)\n} until eos or not any(masked)"
+    assert play(text, scripted(TABLE), template=(None, EOS)).output_ids == (4, EOS)
+
+
 def test_calls_are_counted_one_by_one() -> None:
     model = scripted(TABLE)
     text = "for b in blocks(answer, 2) {\np = lm(everything)\nrefresh lm(b)\np = lm(b where position < 0)\n}"

@@ -60,6 +60,23 @@ def test_empty_canvas_holds_no_masks() -> None:
     assert script.fed[0]["tokens"][0, :4].tolist() == [5, 0, 0, 0]
 
 
+def test_a_template_lies_in_the_answer() -> None:
+    script = Script([ids("a")], "inside")
+    session(script, batch=2).generate([[5, 6], [7]], max_new_tokens=4, template=[8, None, 9])
+    session(script, batch=2).generate([[5], [7]], template=[[8], [None, 9, None]])
+    session(script).generate([5], template=text().tokenizer.decode(ids("xy")))
+    rows = [[5, 6, 8, MASK, 9, MASK], [0, 7, 8, MASK, 9, MASK], [5, 8, MASK, MASK], [7, MASK, 9, MASK], [5, *ids("xy")]]
+    fed = [row.tolist() for f in script.fed for row in f["tokens"]]
+    assert fed == [[*row, *[0] * (32 - len(row))] for row in rows]
+
+
+def test_a_template_needs_masks() -> None:
+    with pytest.raises(CompileError, match="template-without-masks"):
+        session(Script([ids("a")]), canvas=Canvas(init="empty")).generate([5], template=[6])
+    with pytest.raises(CompileError, match="no-tokenizer"):
+        session(Script([[5]]), words=False).generate([5], template="a")
+
+
 def test_canvas_is_rounded_up_from_where_it_is_counted() -> None:
     script = Script([ids("a")], "inside")
     session(script, canvas=Canvas(init="masked", multiple=4, multiple_from="canvas")).generate([5], max_new_tokens=4)
@@ -134,6 +151,9 @@ BAD = [
     ("option-out-of-range", [5], {"seed": -1}),
     ("batch-mismatch", [[5], [6]], {}),
     ("batch-mismatch", [5], {"seed": [1, 2]}),
+    ("batch-mismatch", [5], {"template": [[7], [8]]}),
+    ("template-too-long", [5], {"template": [7, None, 8], "max_new_tokens": 2}),
+    ("token-out-of-range", [5], {"template": [7, None, 400]}),
     ("unknown-option", [5], {"temprature": 1}),
 ]
 
