@@ -61,7 +61,8 @@ def _run(raw: Mapping[str, Any]) -> Run:
         return Run(prompt, output, raw["forwards_greedy"], tuple(range(1, len(output) + 1)))
     order = [0] * len(output)
     for number, forward in enumerate(raw.get("forwards", ()), start=1):
-        for position, _ in forward.get("commit", ()):
+        written = (*forward.get("commit", ()), *forward.get("append", ()), *forward.get("fill", ()))
+        for position, _ in written:
             if 0 <= position - len(prompt) < len(output):
                 order[position - len(prompt)] = number
     return Run(prompt, output, raw.get("nfe", 0), tuple(order))
