@@ -9,7 +9,7 @@ import pytest
 
 from dcompile.diagnostic import CompileError
 from dcompile.reference import Forced
-from tests.reference.scripted import EOS, MASK, fed, play, scripted
+from tests.reference.scripted import EOS, MASK, Scripted, fed, play, scripted
 
 TABLE = {2: {4: 0.6}, 3: {5: 0.9}, 4: {6: 0.8, 5: 0.1}, 5: {3: 0.7}}
 
@@ -85,7 +85,8 @@ def test_a_template_is_committed_before_the_first_call() -> None:
     result = play(text, model, template=(None, 2, MASK))
     assert result.output_ids == (4, 2, 6, 3)
     assert (result.order, result.committed_per_call) == ((1, 0, 1, 1), (3,))
-    assert model.backbone.fed[0][0] == [2, 3, MASK, 2, MASK, MASK]  # type: ignore[union-attr]
+    assert isinstance(model.backbone, Scripted)
+    assert model.backbone.fed[0][0] == [2, 3, MASK, 2, MASK, MASK]
 
 
 def test_nothing_changes_a_template() -> None:
