@@ -28,6 +28,10 @@ Loop = Annotated[str, typer.Option("--loop", help="Where the loop is cut: inside
 Without = Annotated[list[str], typer.Option("--without", metavar="PASS", help="Leave out a pass.")]
 NoSampling = Annotated[bool, typer.Option("--no-sampling", help="Leave out the random generator (greedy only).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", metavar="7,_,8", help="What stands in the answer: ids, with `_` for holes, or a text."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
 
 
@@ -64,9 +68,9 @@ def ids(text: str) -> tuple[int, ...]:
         raise error("not-a-token-id", f"`{text}` is not a list of token ids", "write them as in 1,2,3") from None
 
 
-def holes(text: str) -> str | tuple[int | None, ...]:
+def holes(text: str | None) -> str | tuple[int | None, ...] | None:
     """A template: token ids and `_` for holes, as in `1,_,_,2`, or any other text as it stands."""
-    parts = text.replace(",", " ").split()
+    parts = (text or "").replace(",", " ").split()
     if not parts or not all(p == "_" or p.isdecimal() for p in parts):
         return text
     return tuple(None if p == "_" else int(p) for p in parts)

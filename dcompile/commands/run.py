@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dcompile.commands import console
-from dcompile.commands.arguments import ArtifactPath, AsJson, Threads, holes, ids
+from dcompile.commands.arguments import ArtifactPath, AsJson, Template, Threads, holes, ids
 
 INTERRUPTED = 130
 
@@ -35,10 +35,7 @@ def run(
         list[str] | None, typer.Option("--stop", help="A text that ends the answer; may be repeated.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the random draws.")] = None,
-    template: Annotated[
-        str | None,
-        typer.Option("--template", metavar="7,_,8", help="Tokens that stand in the answer; `_` is a hole. Or a text."),
-    ] = None,
+    template: Template = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +49,7 @@ def run(
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
         "repetition_penalty": repetition_penalty, "banned_tokens": ids(ban), "min_length": min_length,
         "eos_ids": None if eos_ids is None else ids(eos_ids), "stop": stop or (), "seed": seed,
-        "template": None if template is None else holes(template),
+        "template": holes(template),
     }  # fmt: skip
     question: Any = prompt if prompt_ids is None else ids(prompt_ids)
     from dcompile.session import load

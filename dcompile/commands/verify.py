@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dcompile.commands import console
-from dcompile.commands.arguments import ArtifactPath, AsJson, OptionalModel
+from dcompile.commands.arguments import ArtifactPath, AsJson, OptionalModel, Template, holes
 from dcompile.diagnostic import error
 
 
@@ -21,6 +21,7 @@ def verify(
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", "-n", help="Length of the answers.")] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the random draws.")] = 0,
+    template: Template = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare an artifact with the oracle, which runs the strategy on the model in plain eager torch.
@@ -31,9 +32,8 @@ def verify(
 
     given = read_prompts(prompts) if prompts is not None else ()
     found = []
-    for outcome in outcomes_of(
-        artifact, model, given, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-    ):
+    options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "template": holes(template)}
+    for outcome in outcomes_of(artifact, model, given, **options):
         found.append(outcome)
         if not as_json:
             console.out().print(f"prompt {len(found)}: {outcome}", markup=False)

@@ -104,7 +104,9 @@ class Script:
 def text() -> Text:
     """Bytes as tokens: `<pad>`, `<eos>`, `<mask>`, then the 256 bytes from id 3."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i + 3 for i, c in enumerate(alphabet)}, merges=[]))
+    vocab = {"<mask>": MASK, **{c: i + 3 for i, c in enumerate(alphabet)}}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.add_special_tokens(["<mask>"])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return Text(tokenizer, None, None, None, frozenset({EOS}))
