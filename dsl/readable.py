@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dcompile.diagnostic import Diagnostic, Label
-from dcompile.dsl.regions import EVERYTHING, World, conjuncts, steady, within
+from dcompile.dsl.regions import EVERYTHING, World, ahead, conjuncts, steady, within
 from dcompile.source import NOWHERE
 from dcompile.strategy import (
     REGION,
@@ -165,6 +165,11 @@ def _moved(node: Write, name: str) -> Diagnostic:
 
 def readable(world: World, feed: Expr, region: Expr, shift: bool) -> bool:
     """Whether all of `region` can be read after `feed` was fed."""
+    match region:
+        case Op(op="or", args=args) | Op(op="select", args=(_, *args)):
+            return all(readable(world, feed, arg, shift) for arg in args)
+    if steady(feed) and any(ahead(part) == feed for part in conjuncts(world, region)):
+        return True
     fed = within(world, region, feed) and (not world.remasks or steady(feed) or feed == LAST or region == feed)
     if not shift:
         return fed

@@ -169,6 +169,15 @@ def conjuncts(world: World, region: Expr) -> Iterator[Expr]:
             yield from conjuncts(World(blocks=world.blocks), world.values[name][0])
 
 
+def ahead(region: Expr) -> Expr | None:
+    """The `b` of `unreadable(after(b))`: what a call on `b` predicts beyond it. That is the position behind `b` on a
+    shifted model, which a call on the next region could not read, and none on any other."""
+    match region:
+        case Unreadable(region=Near(kind="after", region=before)):
+            return before
+    return None
+
+
 def steady(region: Expr) -> bool:
     """Whether a region is the same whenever it is evaluated in a turn: it does not look at the canvas or a model."""
     return not any(isinstance(n, Score) or (isinstance(n, Area) and n.name in ("masked", "last")) for n in walk(region))

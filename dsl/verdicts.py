@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dcompile.dsl.readable import LAST
-from dcompile.dsl.regions import EVERYTHING, MASKED, World, most, steady, within
-from dcompile.source import Span
+from dcompile.dsl.regions import EVERYTHING, MASKED, World, ahead, most, steady, within
+from dcompile.source import NOWHERE, Span
 from dcompile.strategy import (
+    INT,
+    REGION,
     Area,
     Call,
     Expr,
@@ -23,6 +25,7 @@ from dcompile.strategy import (
     Stmt,
     Strategy,
     Take,
+    Unreadable,
     While,
     Whole,
     Write,
@@ -85,13 +88,10 @@ def _block_causal(world: World, strategy: Strategy) -> Verdict:
     size = strategy.models[0].block
     stored = False
     for node in strategy.body:
+        if _is_ahead(node, _prompt_blocks(size or 0)):
+            continue
         if isinstance(node, Call):
-            prompt_only = isinstance(node.feed, Whole) and node.feed.region == Area(node.feed.type, node.span, "prompt")
-            right = (
-                prompt_only
-                and isinstance(node.feed, Whole)
-                and node.feed.size == Literal(node.feed.size.type, node.span, size or 0)
-            )
+            right = node.feed == _prompt_blocks(size or 0)
             stored = stored or (node.keep is None and (right or within(world, EVERYTHING, node.feed)))
         elif isinstance(node, ForBlocks):
             if not stored:
@@ -108,18 +108,31 @@ def _block_causal(world: World, strategy: Strategy) -> Verdict:
     return Verdict("exact", "block-causal attention; a block is stored again, clean, before later blocks read it")
 
 
+def _prompt_blocks(size: int) -> Expr:
+    return Whole(REGION, NOWHERE, Area(REGION, NOWHERE, "prompt"), Literal(INT, NOWHERE, size))
+
+
+def _is_ahead(node: object, block: Expr) -> bool:
+    """Whether a statement commits what a call on `block` predicts beyond it: nothing stored has seen that position."""
+    return (
+        isinstance(node, Write) and node.action == "commit" and node.region is not None and ahead(node.region) == block
+    )
+
+
 def _block_wrong(world: World, loop: ForBlocks) -> Verdict | None:
     block = Name(EVERYTHING.type, loop.span, loop.var)
     for call in (n for n in walk(loop.body) if isinstance(n, Call)):
         if call.feed != block and not within(world, EVERYTHING, call.feed):
             return Verdict("approximate", f"this call does not feed the whole of `{loop.var}`", call.span)
     for write in (n for n in walk(loop.body) if isinstance(n, Write)):
-        if write.region is None or not within(world, write.region, block):
+        if not _is_ahead(write, block) and (write.region is None or not within(world, write.region, block)):
             return Verdict("approximate", f"this may change positions outside of `{loop.var}`", write.span)
     clean: Verdict | None = Verdict("approximate", f"`{loop.var}` is not stored again once it is finished", loop.span)
     for node in loop.body:
         if isinstance(node, Call) and node.keep is None:
             clean = None
+        elif _is_ahead(node, block):
+            continue
         elif any(isinstance(n, Write) for n in walk(node)):
             clean = Verdict("approximate", f"behind this, `{loop.var}` is not stored again", node.span)
     return clean
@@ -172,6 +185,8 @@ def single(world: World, region: Expr) -> bool:
             return world.blocks[name].size == 1
         case Name(name=name) if name in world.values and steady(region):
             return all(single(World(), v) for v in world.values[name])
+        case Unreadable(region=inner):
+            return single(world, inner)
     return type(region).__name__ == "Near" and getattr(region, "kind", "") in ("first", "before", "after")
 
 

@@ -176,6 +176,8 @@ def frame_of(ctx: Context, region: Expr) -> Frame:
             return Frame({"before": first - 1, "after": end, "first": first}[kind], 1)
         case Unreadable(region=inner) if _is_block(ctx, inner):
             return Frame(bounds(ctx, inner)[0], 1)
+        case Unreadable(region=inner):
+            return frame_of(ctx, inner)
     return canvas(ctx)
 
 

@@ -35,6 +35,8 @@ def write(row: Row, stmt: Write) -> None:
     assert stmt.tokens is not None
     if stmt.action == "commit":
         at = [i for i in at if row.masked[i]]
+    if not at:  # nothing is read, so a call that fed nothing may stand before
+        return
     tokens = value(row, stmt.tokens).expand(row.size)
     _note_tokens(row, stmt, at)
     if any(tokens[i] < 0 for i in at):
