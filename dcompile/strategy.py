@@ -7,6 +7,7 @@ Meanings are fixed in docs/language.md; `reference.py` is their plainest stateme
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal as OneOf
@@ -368,6 +369,13 @@ class Strategy:
     body: tuple[Stmt, ...]
     lossless: bool = False
     text: str = ""
+
+
+RESERVED = re.compile(
+    r"tokens|masked|order|stored|calls|batch_calls|fed|filled|done|ended|go|chunk|count|fresh"
+    r"|(k|v|visits|broken|block)\d+|session_\w+"
+)
+"""Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`)."""
 
 
 def session_states(strategy: Strategy) -> tuple[State, ...]:

@@ -13,6 +13,7 @@ from dcompile.strategy import (
     BOOL,
     FLOAT,
     INT,
+    RESERVED,
     TOKEN,
     TOKENS,
     Canvas,
@@ -241,8 +242,10 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
         raise Failed
     type = Type(node.kind.name, bool(node.dimensions))  # type: ignore[arg-type]
     init = _init(ctx, scope, node, Type(type.base))
-    scope.names[node.name.name] = Variable(node.name.name, type, True, node.name.span)
-    return State(node.name.name, type, init, lifetime, node.span)  # type: ignore[arg-type]
+    named = node.name.name
+    unique = ctx.unique(named) if RESERVED.fullmatch(named) else named
+    scope.names[named] = Variable(unique, type, True, node.name.span)
+    return State(unique, type, init, lifetime, node.span)  # type: ignore[arg-type]
 
 
 def _init(ctx: Context, scope: Scope, node: syntax.State, type: Type) -> Expr:

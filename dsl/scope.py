@@ -10,7 +10,7 @@ from typing import NoReturn
 from dcompile.diagnostic import Diagnostic, Label, suggest
 from dcompile.dsl import syntax
 from dcompile.source import Span
-from dcompile.strategy import Expr, ModelUse, Type
+from dcompile.strategy import RESERVED, Expr, ModelUse, Type
 
 
 class Failed(Exception):
@@ -149,9 +149,9 @@ class Context:
         raise Failed
 
     def unique(self, name: str) -> str:
-        """A name that no other variable or call of the program has."""
+        """A name that no other variable or call of the program has, nor a program for its own."""
         new, count = name, 2
-        while new in self.taken:
+        while new in self.taken or RESERVED.fullmatch(new):
             new, count = f"{name}_{count}", count + 1
         self.taken.add(new)
         return new
