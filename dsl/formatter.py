@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from dcompile.dsl import syntax
 
 LOOSE = ("where", "if", "or", "and", "not", "in", "compare", "sum", "product", "sign", "postfix")
@@ -91,9 +93,14 @@ class Writer:
         first = members[0].span.start if members else closed - 1
         brace = self._sign("{", opened, first)
         self.put(head + " {", min(brace + 1, first), indent)
-        for member in members:
+        columns = _columns(members)
+        for n, member in enumerate(members):
             self.before(member.span.start, indent + 1)
-            self.statement(member, indent + 1)
+            if n in columns:
+                left, _, right = simple(member).partition(" = ")
+                self.put(f"{left.ljust(columns[n])} = {right}", member.span.end, indent + 1)
+            else:
+                self.statement(member, indent + 1)
         last = members[-1].span.end if members else brace + 1
         shut = self._sign("}", last, closed)
         while self.comments and self.comments[0].span.start < shut:
@@ -166,6 +173,17 @@ class Writer:
         note = closing.partition("#")[2]
         if note:
             self.lines.append(closing[: len(closing) - len(closing.lstrip())] + "  #" + note)
+
+
+def _columns(members: tuple[syntax.Stmt, ...]) -> dict[int, int]:
+    """For each `param`, by its place, the width of what stands before `=` in the `param`s next to it."""
+    columns = {}
+    for is_param, run in groupby(enumerate(members), key=lambda pair: isinstance(pair[1], syntax.Param)):
+        if is_param:
+            places = list(run)
+            widest = max(len(simple(member).partition(" = ")[0]) for _, member in places)
+            columns.update({n: widest for n, _ in places})
+    return columns
 
 
 def _parameters(parameters: tuple[syntax.Parameter, ...]) -> str:

@@ -34,6 +34,8 @@ def _positions(region: Expr, blocks: dict[str, int]) -> int | None:
             return int(bound) if inner is None else min(int(bound), inner)
         case Take(region=core):
             return _positions(core, blocks)
+        case Dilate(region=Name(name=name), radius=Literal(value=radius)) if name in blocks:
+            return blocks[name] + 2 * int(radius)
         case Dilate(region=core, radius=Literal(value=radius)):
             inner = _positions(core, blocks)
             return None if inner is None else inner * (2 * int(radius) + 1)

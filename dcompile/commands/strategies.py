@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import re
+from typing import Annotated
+
+import typer
 
 from dcompile.commands import console
 from dcompile.commands.arguments import AsJson
 
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the page docs/strategies.md.")]
 
-def strategies(as_json: AsJson = False) -> None:
+
+def strategies(as_json: AsJson = False, as_markdown: Markdown = False) -> None:
     """List the strategies of the standard library."""
-    from dcompile.dsl import STANDARD
+    from dcompile.dsl import library
 
-    found = {path.stem: first_words(path.read_text(encoding="utf-8")) for path in sorted(STANDARD.glob("*.dcs"))}
+    if as_markdown:
+        console.out().print(library.page(), markup=False, end="")
+        return
+    found = {e.name: e.words for e in library.entries()}
     if as_json:
         console.print_json(found)
         return
     width = max(map(len, found), default=0)
     for name, words in found.items():
         console.out().print(f"{name:<{width}}  {words}", markup=False)
-
-
-def first_words(text: str) -> str:
-    """The first sentence of the comment at the head of a strategy."""
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# ").rstrip())
-    return re.split(r"\.\s+(?=[A-Z])", " ".join(lines))[0].rstrip(".")

@@ -8,20 +8,14 @@ from typing import Any
 import pytest
 
 import dcompile
+from dcompile.dsl import STANDARD
 from dcompile.verify import verify
+from tests.backends.library import LIBRARY, LLAMA
 from tests.cli.checkpoint import write
 
 MODELS = Path(__file__).parents[1] / "conformance" / "models"
 CAPACITY, LENGTH = 64, 32
 
-STRATEGIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "greedy": ("greedy", "tiny-llama", {}),
-    "llada": ("llada", "tiny-llada", {"block": 16, "steps": 16}),
-    "fast-none": ("fast_dllm_none", "tiny-llada-gqa", {"block": 16, "threshold": 0.8}),
-    "fast-prefix": ("fast_dllm_prefix", "tiny-llada-gqa", {"block": 16, "threshold": 0.8}),
-    "fast-dual": ("fast_dllm_dual", "tiny-llada-gqa", {"block": 16, "threshold": 0.8}),
-    "sdar": ("sdar", "tiny-sdar", {"block": 4, "steps": 4, "threshold": 0.85}),
-}
 TARGETS = [
     ("eager", "inside"),
     ("onnx", "inside"),
@@ -31,8 +25,15 @@ TARGETS = [
     ("tvm", "step"),
 ]
 QUICK = {
-    *((name, "onnx", "inside") for name in STRATEGIES), ("fast-dual", "onnx", "step"), ("greedy", "onnx", "block"),
-    ("greedy", "onnx", "step"), ("fast-dual", "eager", "inside"), ("fast-dual", "tvm", "step"),
+    *(
+        (name, "onnx", "inside")
+        for name in (
+            "greedy", "llada", "fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "sdar", "local_leap", "fast_dllm_v2",
+            "remdm", "vicinity",
+        )
+    ),
+    ("fast_dllm_dual", "onnx", "step"), ("greedy", "onnx", "block"), ("greedy", "onnx", "step"),
+    ("fast_dllm_dual", "eager", "inside"), ("fast_dllm_dual", "tvm", "step"),
 }  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def matrix() -> list[Any]:
     """All pairs; those that are not quick run with `make test-all`."""
     return [
         pytest.param(name, target, loop, marks=[] if (name, target, loop) in QUICK else pytest.mark.slow)
-        for name in STRATEGIES
+        for name in LIBRARY
         for target, loop in TARGETS
     ]
 
@@ -52,13 +53,15 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(name: str, target: str, loop: str, llama: Path, out: Path, batch: int = 1) -> Path:
-    strategy, model, settings = STRATEGIES[name]
-    place = llama if model == "tiny-llama" else MODELS / model
+    model, settings = LIBRARY[name]
+    place = llama if model == LLAMA else MODELS / model
     rng = target != "tvm"
-    dcompile.build(
-        strategy, place, out, target, settings=settings, max_length=CAPACITY, loop=loop, batch=batch, rng=rng
-    )
+    dcompile.build(name, place, out, target, settings=settings, max_length=CAPACITY, loop=loop, batch=batch, rng=rng)
     return place
+
+
+def test_the_whole_library_is_here() -> None:
+    assert set(LIBRARY) == {path.stem for path in STANDARD.glob("*.dcs")}
 
 
 @pytest.mark.parametrize(("name", "target", "loop"), matrix())
@@ -69,7 +72,7 @@ def test_same_tokens(name: str, target: str, loop: str, tiny_llama: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "name", ["fast-dual", *(pytest.param(n, marks=pytest.mark.slow) for n in ("greedy", "llada", "sdar"))]
+    "name", ["fast_dllm_dual", *(pytest.param(n, marks=pytest.mark.slow) for n in ("greedy", "llada", "sdar"))]
 )
 def test_rows_of_a_batch(name: str, tiny_llama: Path, tmp_path: Path) -> None:
     """Four prompts of different lengths: each row gets the tokens that it gets alone."""

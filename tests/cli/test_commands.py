@@ -11,6 +11,7 @@ import pytest
 
 from dcompile import cli
 from dcompile.commands import check as check_command
+from dcompile.dsl import library
 from dcompile.version import VERSION
 from tests.cli.command import Command
 
@@ -74,6 +75,15 @@ def test_format(command: Command, tmp_path: Path) -> None:
 def test_strategies(command: Command) -> None:
     listed = command("strategies").out.splitlines()
     assert any(line.startswith("greedy ") and "one token a call" in line for line in listed)
+
+
+def test_the_page_of_strategies_is_up_to_date(command: Command) -> None:
+    page = Path(__file__).parents[2] / "docs" / "strategies.md"
+    assert command("strategies", "--markdown").out == page.read_text(encoding="utf-8")
+
+
+def test_every_strategy_says_what_it_needs_and_what_it_was_checked_against() -> None:
+    assert [e.name for e in library.entries() if not (e.words and e.training and e.checked)] == []
 
 
 def test_doctor(command: Command) -> None:

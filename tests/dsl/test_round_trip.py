@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,8 +79,10 @@ def test_programs(text: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(STANDARD.glob("*.dcs")), ids=lambda p: p.stem)
-def test_the_standard_library(path: object) -> None:
-    stable(path.read_text(encoding="utf-8"))  # type: ignore[attr-defined]
+def test_the_standard_library_is_in_form(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    stable(text)
+    assert format(parse(Source(path.name, text))) == text
 
 
 @given(programs())
@@ -117,7 +121,7 @@ NEAT = """\
 strategy s {
   model lm: masked  # kind
   param a: tokens = [1, 2]
-  param b = -3 in -4..4  # why
+  param b         = -3 in -4..4  # why
   canvas answer = masked(length)
 
   # before the loop

@@ -1,0 +1,45 @@
+"""Every strategy of the standard library with a tiny model and settings under which it does more than one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
+HALF = {"block": 16, "threshold": 0.8}
+DREAM = {"steps": 16}
+
+LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "dimple": ("tiny-dream", {"steps": 16, "threshold": 0.8}),
+    "dimple_entropy": ("tiny-dream-b", {"steps": 16}),
+    "dimple_margin": ("tiny-dream", {"steps": 16, "threshold": 0.5}),
+    "dinfer_threshold": ("tiny-llada", HALF),
+    "dkv_cache": ("tiny-llada-gqa", {"block": 16, "every": 4}),
+    "dparallel_dream": ("tiny-dream", {"block": 16}),
+    "dparallel_dual": ("tiny-llada-gqa", {"block": 16}),
+    "dparallel_none": ("tiny-llada", {"block": 16}),
+    "dparallel_prefix": ("tiny-llada-gqa", {"block": 16}),
+    "dream": ("tiny-dream", DREAM),
+    "dream_margin": ("tiny-dream", DREAM),
+    "dream_maskgit": ("tiny-dream-b", DREAM),
+    "eb_sampler": ("tiny-llada", {"block": 16, "gamma": 0.5}),
+    "fast_dllm_dual": ("tiny-llada-gqa", HALF),
+    "fast_dllm_none": ("tiny-llada-gqa", HALF),
+    "fast_dllm_prefix": ("tiny-llada-gqa", HALF),
+    "fast_dllm_v2": ("tiny-fast-dllm-v2", {}),
+    "free_cache": ("tiny-llada-gqa", {"block": 16, "each": 2}),
+    "freedave_static": ("tiny-llada-gqa", {"block": 16}),
+    "greedy": (LLAMA, {}),
+    "hierarchy": ("tiny-llada", HALF),
+    "llada": ("tiny-llada", {"block": 16, "steps": 16}),
+    "llada2": ("tiny-sdar", {"block": 8, "threshold": 0.7}),
+    "llada2_edit": ("tiny-sdar", {"block": 8, "threshold": 0.6, "edit": 0.3, "extra": 4}),
+    "local_leap": ("tiny-llada", {"block": 16}),
+    "maskgit": ("tiny-llada", {"steps": 6}),
+    "prophet": ("tiny-llada", {"block": 16}),
+    "remdm": ("tiny-llada", {"block": 16, "rounds": 3, "number": 2}),
+    "sampled": (LLAMA, {}),
+    "sdar": ("tiny-sdar", {"block": 4, "steps": 4, "threshold": 0.85}),
+    "sdar_sequential": ("tiny-sdar", {"block": 8, "steps": 4}),
+    "sdar_static": ("tiny-sdar", {"block": 4, "steps": 2}),
+    "vicinity": ("tiny-llada-gqa", {"block": 8, "threshold": 0.7, "halo": 4, "warm": 2}),
+}
