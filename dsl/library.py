@@ -11,8 +11,8 @@ from dcompile.dsl import STANDARD, checker, load
 HEAD = """# The standard library
 
 Each strategy is one file of the language, to read and to change: `dcompile build NAME ...`, `dcompile show NAME`.
-*Training* is what a model needs for it beside its own; *cache* and *lossless* are what `dcompile check` proves; *checked
-against* says whose tokens it reproduces. `dcompile strategies --markdown` prints this page.
+*Training* is what a model needs for it beside its own; *cache* and *lossless* are what `dcompile check` proves;
+*checked against* says whose tokens it reproduces. `dcompile strategies --markdown` prints this page.
 
 """
 NOTE = re.compile(r"(Training|Checked): (.*)")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import behind, canvas, look, places
-from dcompile.strategy import Area, Dilate, Expr, Name, Near, Op, Take, Unreadable, Whole
+from dcompile.strategy import Area, Dilate, Expr, Literal, Name, Near, Op, Take, Unreadable, Whole
 
 
 def live(ctx: Context, frame: Frame) -> Tensor:
@@ -171,6 +171,9 @@ def frame_of(ctx: Context, region: Expr) -> Frame:
             return each[0] if all(f.key == each[0].key for f in each) else canvas(ctx)
         case Take(region=inner):
             return frame_of(ctx, inner)
+        case Dilate(region=Name(name=name), radius=Literal(value=radius)) if name in ctx.blocks:
+            around = Frame(ctx.blocks[name].start - int(radius), ctx.blocks[name].width + 2 * int(radius))
+            return around if around.width < ctx.capacity else canvas(ctx)
         case Near(kind=kind, region=inner) if kind in ("before", "after", "first"):
             first, end = bounds(ctx, inner)
             return Frame({"before": first - 1, "after": end, "first": first}[kind], 1)

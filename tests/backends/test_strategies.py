@@ -28,8 +28,8 @@ QUICK = {
     *(
         (name, "onnx", "inside")
         for name in (
-            "greedy", "llada", "fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "sdar", "local_leap", "fast_dllm_v2",
-            "remdm", "vicinity",
+            "greedy", "llada", "fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "sdar", "local_leap",
+            "fast_dllm_v2", "remdm", "vicinity",
         )
     ),
     ("fast_dllm_dual", "onnx", "step"), ("greedy", "onnx", "block"), ("greedy", "onnx", "step"),
