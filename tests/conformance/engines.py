@@ -14,7 +14,7 @@ from dcompile.controls import Controls
 from dcompile.models import Model, load_model
 from dcompile.reference import Forced, Result, run
 from dcompile.session import load
-from tests.conformance.plans import Plan
+from tests.conformance.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,12 @@ def follow(plan: Plan, model: Path, prompt: Sequence[int], forced: Forced | None
     """The oracle's run of a plan, along another engine's commits if they are given."""
     strategy = compiler.read(plan.file, plan.settings)
     options = dict(plan.options)
+    template = options.pop("template", ())
     controls = Controls(banned=tuple(options.pop("banned_tokens", ())), **options)
-    return run(strategy, model_at(model), prompt, length=plan.length, sampling=controls, forced=forced)
+    return run(
+        strategy, model_at(model), prompt, length=plan.asked(len(prompt)), sampling=controls, template=template,
+        forced=forced,
+    )  # fmt: skip
 
 
 def _outcome(result: Result, start: int) -> Outcome:
@@ -59,12 +63,14 @@ def artifact(target: str, loop: str) -> Engine:
     """The engine that builds an artifact for `target` and runs it, one prompt at a time."""
 
     def engine(plan: Plan, model: Path, prompts: Sequence[Sequence[int]]) -> list[Outcome]:
-        room = max(len(p) for p in prompts) + plan.length + int(plan.settings.get("block", 1))
+        room = max(len(p) + plan.asked(len(p)) for p in prompts) + int(plan.settings.get("block", 1))
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "artifact"
             compiler.build(plan.file, model, out, target, settings=plan.settings, max_length=room, loop=loop)
             session = load(out)
-            made = [session.run([p], max_new_tokens=plan.length, temperature=0.0, **plan.options) for p in prompts]
+            made = [
+                session.run([p], max_new_tokens=plan.asked(len(p)), temperature=0.0, **plan.options) for p in prompts
+            ]
         rows = [generation.rows()[0] for generation in made]
         grown = [row.ids if session.artifact.manifest.canvas.init == "empty" else row.canvas for row in rows]
         return [Outcome(ids, row.calls, row.order[: len(ids)]) for ids, row in zip(grown, rows, strict=True)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 HERE = Path(__file__).parent
 STANDARD = HERE.parents[1] / "dsl" / "std"
@@ -20,20 +20,21 @@ class NotCovered(Exception):
 class Plan:
     """A strategy file, its settings, how many tokens are asked for, and the options of the run.
 
-    `lengths` gives that number from the prompt's length instead, where the published function's depends on it.
-    `returned`: what of the answer is compared: its whole canvas, what is `decoded` (the published function fills what
-    it never decoded, or leaves it out), or that up to the `end` token as well."""
+    `blocks`: ask for as many tokens as fill whole blocks, where the published function counts those. `returned`:
+    compare what a caller gets, not the whole canvas: nothing behind the end token, nor what no call wrote."""
 
     file: Path
     settings: Mapping[str, Any]
     length: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    lengths: Callable[[int], int] | None = None
-    returned: Literal["canvas", "decoded", "end"] = "canvas"
+    blocks: int = 0
+    returned: bool = False
 
     def asked(self, prompt: int) -> int:
-        """The answer length to ask for behind a prompt of so many tokens."""
-        return self.length if self.lengths is None else self.lengths(prompt)
+        """The answer length to ask for behind a prompt of so many tokens. With `blocks` of that size: the rest of the
+        prompt's last block, those of `length`, and one token more, which the last call predicts."""
+        size = self.blocks
+        return (prompt // size + self.length // size) * size + 1 - prompt if size else self.length
 
 
 def standard(name: str) -> Path:

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+from tests.conformance import plans_blocks, plans_dream, plans_llada
 from tests.conformance.cases import Case
+from tests.conformance.plan import CACHES, NotCovered, Plan, own, standard, warps
 
-HERE = Path(__file__).parent
-STANDARD = HERE.parents[1] / "dsl" / "std"
 FIRST_RELEASE = "24cc59e7"  # of Fast-dLLM, June 2025
 DREAM = {"maskgit_plus": "dream_maskgit", "topk_margin": "dream_margin", "entropy": "dream"}
 SDAR = {"low_confidence_dynamic": "sdar", "low_confidence_static": "sdar_static", "sequential": "sdar_sequential"}
-CACHES = {"generate": "none", "generate_with_prefix_cache": "prefix", "generate_with_dual_cache": "dual"}
-
-
-class NotCovered(Exception):
-    """The language has no words for these parameters."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A strategy file, its settings, how many tokens are asked for, and the options of the run."""
-
-    file: Path
-    settings: Mapping[str, Any]
-    length: int
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plan(case: Case) -> Plan | None:
@@ -39,18 +22,6 @@ def plan(case: Case) -> Plan | None:
     if case.params.get("temperature", usual) != usual:
         raise NotCovered(f"temperature {case.params['temperature']}")
     return METHODS[case.method](case)
-
-
-def _std(name: str) -> Path:
-    return STANDARD / f"{name}.dcs"
-
-
-def _own(name: str) -> Path:
-    return HERE / "strategies" / f"{name}.dcs"
-
-
-def _warps(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"top_k": params.get("top_k") or 0, "top_p": params.get("top_p") or 1.0, "eos_ids": ()}
 
 
 def _llada(case: Case) -> Plan:
@@ -70,7 +41,7 @@ def _llada(case: Case) -> Plan:
         "guidance": float(p.get("cfg_scale", 0.0)),
         "hidden": hidden,
     }
-    return Plan(_std("llada"), settings, p["gen_length"], {"eos_ids": (), "banned_tokens": banned})
+    return Plan(standard("llada"), settings, p["gen_length"], {"eos_ids": (), "banned_tokens": banned})
 
 
 def _dream(case: Case) -> Plan:
@@ -78,7 +49,7 @@ def _dream(case: Case) -> Plan:
     if p["alg"] not in DREAM or p.get("alg_temp"):
         raise NotCovered(f"alg {p['alg']}, alg_temp {p.get('alg_temp')}")
     settings = {"steps": p["steps"], "eps": p.get("eps", 0.001)}
-    return Plan(_std(DREAM[p["alg"]]), settings, p["gen_length"], _warps(p))
+    return Plan(standard(DREAM[p["alg"]]), settings, p["gen_length"], warps(p))
 
 
 def _fast_dllm(case: Case) -> Plan:
@@ -95,26 +66,26 @@ def _fast_dllm(case: Case) -> Plan:
     elif not (threshold or factor):
         name = f"fast_dllm_{cache}_quota"
     else:
-        return Plan(_std(f"fast_dllm_{cache}"), settings, p["gen_length"], {"eos_ids": ()})
-    return Plan(_own(name), settings | {"steps": p["steps"]}, p["gen_length"], {"eos_ids": ()})
+        return Plan(standard(f"fast_dllm_{cache}"), settings, p["gen_length"], {"eos_ids": ()})
+    return Plan(own(name), settings | {"steps": p["steps"]}, p["gen_length"], {"eos_ids": ()})
 
 
 def _fast_dllm_dream(case: Case) -> Plan:
-    p, options = case.params, _warps(case.params)
+    p, options = case.params, warps(case.params)
     threshold = float(p.get("threshold", 0.9))
     bold = p["alg"] == "confidence_threshold"
     if "block_length" not in p:
         if not bold:
             return _dream(case)
         return Plan(
-            _own("fast_dllm_dream_none"), {"steps": p["steps"], "threshold": threshold}, p["gen_length"], options
+            own("fast_dllm_dream_none"), {"steps": p["steps"], "threshold": threshold}, p["gen_length"], options
         )
     name = f"fast_dllm_dream_{'dual' if p.get('dual_cache') else 'prefix'}"
     block = {"block": p["block_length"]}
     if bold:
-        return Plan(_own(name), block | {"threshold": threshold}, p["gen_length"], options)
+        return Plan(own(name), block | {"threshold": threshold}, p["gen_length"], options)
     settings = block | {"steps": p["steps"], "eps": p.get("eps", 0.001)}
-    return Plan(_own(f"{name}_schedule"), settings, p["gen_length"], options)
+    return Plan(own(f"{name}_schedule"), settings, p["gen_length"], options)
 
 
 def _sdar(case: Case) -> Plan:
@@ -128,15 +99,15 @@ def _sdar(case: Case) -> Plan:
     stops = p.get("stopping_criteria_idx") or ()
     few = p["denoising_steps"] < p["block_length"] and kind != "sequential"  # quotas above 1 may exceed the masks left
     return Plan(
-        _own("sdar_overfull") if few else _std(SDAR[kind]),
+        own("sdar_overfull") if few else standard(SDAR[kind]),
         settings,
         p["gen_length"],
-        _warps(p) | {"eos_ids": tuple(stops)},
+        warps(p) | {"eos_ids": tuple(stops)},
     )
 
 
 def _greedy(case: Case) -> Plan:
-    return Plan(_std("greedy"), {}, case.params["max_new_tokens"], {"eos_ids": case.eos_ids})
+    return Plan(standard("greedy"), {}, case.params["max_new_tokens"], {"eos_ids": case.eos_ids})
 
 
 METHODS: dict[str, Callable[[Case], Plan]] = {
@@ -146,4 +117,7 @@ METHODS: dict[str, Callable[[Case], Plan]] = {
     "fast-dllm-v1-dream": _fast_dllm_dream,
     "llada": _llada,
     "sdar": _sdar,
+    **plans_blocks.METHODS,
+    **plans_dream.METHODS,
+    **plans_llada.METHODS,
 }

@@ -12,8 +12,9 @@ import torch
 from tests.conformance.__main__ import find_model, main
 from tests.conformance.cases import Case, read_cases
 from tests.conformance.engines import artifact, oracle
-from tests.conformance.plans import METHODS, NotCovered, plan
-from tests.conformance.verdicts import judge
+from tests.conformance.plan import NotCovered
+from tests.conformance.plans import METHODS, plan
+from tests.conformance.verdicts import compared, judge
 
 HERE = Path(__file__).parent
 CASES = {case.name: case for case in read_cases(HERE / "cases")}
@@ -21,6 +22,8 @@ TINY = [name for name, case in CASES.items() if case.method != "autoregressive"]
 ONE_OF_EACH = [
     "llada-lowconf-cfg", "dream-topk-margin", "fastdllm1-threshold-dual", "fastdllm1-factor-prefix",
     "fastdllm1-r0-quota-dual", "fastdllm1-dream-entropy-dual", "sdar-dynamic-b4", "sdar-static-b8-s3",
+    "prophet-constraints", "dimple-confident-prefill", "fastdllm2-sub8-blockcache", "fastdllm2-stop",
+    "dinfer-threshold-eos", "dinfer-hierarchy", "freedave-l2r-static",
 ]  # fmt: skip
 
 
@@ -94,11 +97,31 @@ def changed(name: str, **params: object) -> Case:
         (changed("sdar-static-b4"), "sdar_static"),
         (changed("sdar-dynamic-b16", denoising_steps=6), "sdar_overfull"),
         (changed("sdar-sequential-b8", denoising_steps=3), "sdar_sequential"),
+        (changed("dimple-confident", alg="topk_margin"), "dimple_margin"),
+        (changed("freedave-sdar-b8-static", alg_temp=-1), "sdar_sequential"),
     ],
 )
 def test_parameters_choose_the_file(case: Case, file: str) -> None:
     made = plan(case)
     assert made is not None and made.file.stem == file and made.file.is_file()
+
+
+def test_whole_blocks_are_asked_for_by_the_length_of_the_prompt() -> None:
+    made = plan(CASES["fastdllm2-sub8"])  # 96 tokens in blocks of 32
+    assert made is not None and [made.asked(n) for n in (14, 40, 63, 64)] == [83, 89, 66, 97]
+
+
+def test_what_stands_behind_the_end_is_not_compared() -> None:
+    made = plan(CASES["fastdllm2-stop"])
+    assert made is not None and made.options["eos_ids"] == (135,)
+    assert compared(made, (9, 135, 0), (1, 2, 3)) == compared(made, (9, 135, 4, 7), (1, 2, 2, 0))
+    assert compared(made, (9, 8, 7), (1, 2, 0)) == [(9, 1), (8, 2)]
+    assert compared(made, (9, 135, 0), (1, 2, 3)) != compared(made, (9, 135, 0), (1, 1, 3))
+
+
+def test_fixed_tokens_are_a_template() -> None:
+    made = plan(changed("dimple-prior", structure_prior={"1": 7, "3": 8}))
+    assert made is not None and made.options["template"] == (None, 7, None, 8)
 
 
 def test_the_mapping_does_not_look_at_names() -> None:
@@ -113,6 +136,9 @@ def test_the_mapping_does_not_look_at_names() -> None:
         changed("dream-entropy", alg="origin"),
         changed("llada-lowconf-b32", remasking="random"),
         changed("sdar-dynamic-b4", remasking_strategy="entropy_bounded"),
+        changed("dimple-confident", decoding_pipeline="dream"),
+        changed("freedave-l2r-static", decoding_steps=16),
+        changed("freedave-sdar-b8-static", confidence_threshold=0.9),
     ],
 )
 def test_what_the_language_has_no_words_for_is_told(case: Case) -> None:

@@ -10,7 +10,8 @@ from dcompile.diagnostic import CompileError
 from dcompile.reference import Forced
 from tests.conformance.cases import Case, Run
 from tests.conformance.engines import Engine, Outcome, follow
-from tests.conformance.plans import NotCovered, Plan, plan
+from tests.conformance.plan import NotCovered, Plan
+from tests.conformance.plans import plan
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,33 @@ def judge(case: Case, model: Path | None, engines: Mapping[str, Engine]) -> Verd
             outcomes = engine(made, model, [run.prompt for run in case.runs])
         except CompileError as problem:
             return Verdict(case, False, words=f"{name}: {problem.diagnostics[0].title}")
-        wrong = [n for n, (run, got) in enumerate(zip(case.runs, outcomes, strict=True)) if not equal(run, got)]
+        wrong = [n for n, (run, got) in enumerate(zip(case.runs, outcomes, strict=True)) if not equal(run, got, made)]
         good = min(good, len(case.runs) - len(wrong))
         words += [f"{name}: run {n}: {difference(case.runs[n], outcomes[n], made, model)}" for n in wrong[:1]]
     return Verdict(case, not words, good, "; ".join(words))
 
 
-def equal(run: Run, got: Outcome) -> bool:
+def equal(run: Run, got: Outcome, made: Plan) -> bool:
     """The same tokens after the same number of calls, each written by the same call."""
-    return run.output == got.answer and run.calls == got.calls and run.order == got.order
+    same = compared(made, run.output, run.order) == compared(made, got.answer, got.order)
+    return same and run.calls == got.calls
+
+
+def compared(made: Plan, answer: Sequence[int], order: Sequence[int]) -> list[tuple[int, int]]:
+    """The part of an answer that a plan answers for: the tokens, and which call wrote each."""
+    pairs = list(zip(answer, order, strict=True))
+    if not made.returned:
+        return pairs
+    stop = next((n for n, token in enumerate(answer) if token in made.options["eos_ids"]), len(pairs))
+    return pairs[: max((n + 1 for n, (_, call) in enumerate(pairs) if call and n <= stop), default=0)]
 
 
 def difference(run: Run, got: Outcome, made: Plan, model: Path) -> str:
     """Where a run parts from the recording, and whether rounding alone can explain it: then the oracle can follow both
     with no decision but near-ties."""
     parted = _first(run, got)
+    if made.returned:  # positions that no call wrote cannot be followed
+        return parted
     gaps = []
     for tokens, order, calls in ((run.output, run.order, run.calls), (got.answer, got.order, got.calls)):
         result = follow(made, model, run.prompt, Forced(tokens, order))

@@ -1,0 +1,69 @@
+"""Plans of Fast-dLLM v2, dInfer's decoders and FreeDave's static policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.conformance.cases import Case
+from tests.conformance.plan import NotCovered, Plan, standard
+
+
+def fast_dllm_v2(case: Case) -> Plan:
+    """The published loop goes over whole blocks; the call that stores the last one predicts one token more."""
+    p = case.params
+    settings = {
+        "block": p["block_size"],
+        "sub_block": p["small_block_size"],
+        "threshold": p["threshold"],
+        "block_cache": p["use_block_cache"],
+    }
+    ends = (p["stop_token"],) if p["stop_token"] >= 0 else ()
+    return Plan(
+        standard("fast_dllm_v2"),
+        settings,
+        p["max_new_tokens"],
+        {"eos_ids": ends},
+        blocks=p["block_size"],
+        returned=True,
+    )
+
+
+def dinfer_threshold(case: Case) -> Plan:
+    p = case.params
+    return _dinfer(case, "dinfer_threshold", {"threshold": p["threshold"]})
+
+
+def dinfer_hierarchy(case: Case) -> Plan:
+    p = case.params
+    return _dinfer(case, "hierarchy", {"threshold": p["threshold"], "low": p["low_threshold"]})
+
+
+def _dinfer(case: Case, name: str, settings: dict[str, float]) -> Plan:
+    """With an early stop the published code fills what is left with end tokens; here it stays masked."""
+    p = case.params
+    unrolling = {"block": p["block_length"], "unroll": p["maximum_unroll"], "expected": p["expected_tpf"]}
+    ends = (p["eos_id"],) if p["eos_id"] >= 0 else ()
+    return Plan(standard(name), settings | unrolling, p["gen_length"], {"eos_ids": ends}, returned=True)
+
+
+def freedave_static(case: Case) -> Plan:
+    p = case.params
+    leftmost = p.get("alg_temp") == -1
+    if p.get("confidence_threshold") is not None or p.get("early_exit"):
+        raise NotCovered("a threshold or an early exit")
+    block = {"block": p["block_length"]}
+    if case.function.endswith("block_decode_with_block_attention"):
+        name = "sdar_sequential" if leftmost else "sdar_static"
+        return Plan(standard(name), block | {"steps": p["block_length"]}, p["max_gen_length"], {"eos_ids": ()})
+    if not p["use_cache"] or p["decoding_steps"] < p["max_gen_length"]:
+        raise NotCovered("no cache, or fewer steps than tokens")
+    settings = block | {"dual": p["dual_cache"], "leftmost": leftmost}
+    return Plan(standard("freedave_static"), settings, p["max_gen_length"], {"eos_ids": ()})
+
+
+METHODS: dict[str, Callable[[Case], Plan]] = {
+    "dinfer-hierarchy": dinfer_hierarchy,
+    "dinfer-threshold": dinfer_threshold,
+    "fast-dllm-v2": fast_dllm_v2,
+    "freedave-static-policy": freedave_static,
+}
