@@ -311,6 +311,11 @@ class Ended(Expr):
     """Whether the committed run from the answer's start holds an eos (`eos` in an expression)."""
 
 
+@dataclass(frozen=True)
+class MaskToken(Expr):
+    """The id of the model's mask token, for the row."""
+
+
 # ---------------------------------------------------------------- the whole
 
 

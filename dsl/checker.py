@@ -10,7 +10,7 @@ from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
 from dcompile.model import Facts
 from dcompile.source import Span
-from dcompile.strategy import Call, Strategy, Write, walk
+from dcompile.strategy import Call, MaskToken, Strategy, Write, walk
 
 
 def check(strategy: Strategy) -> list[Diagnostic]:
@@ -95,7 +95,9 @@ def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
 
 def _masks(strategy: Strategy) -> bool:
     return strategy.canvas.init == "masked" or any(
-        (isinstance(n, Write) and n.action == "mask") or (isinstance(n, Call) and n.guidance is not None)
+        (isinstance(n, Write) and n.action == "mask")
+        or (isinstance(n, Call) and n.guidance is not None)
+        or isinstance(n, MaskToken)
         for n in walk(strategy.body)
     )
 

@@ -159,8 +159,8 @@ class Context:
 
 REGION_WORDS = ("everything", "prompt", "answer", "masked", "last")
 WORDS = {
-    "everything", "prompt", "answer", "masked", "last", "canvas", "length", "eos", "position", "token", "count",
-    "true", "false", "none", "runs",
+    "everything", "prompt", "answer", "masked", "last", "canvas", "length", "eos", "position", "token", "mask_token",
+    "count", "true", "false", "none", "runs",
 }  # fmt: skip
 
 

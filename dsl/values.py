@@ -25,6 +25,7 @@ from dcompile.strategy import (
     FLOAT,
     INT,
     REGION,
+    TOKEN,
     TOKENS,
     Area,
     Base,
@@ -32,6 +33,7 @@ from dcompile.strategy import (
     Expr,
     Field,
     Literal,
+    MaskToken,
     Name,
     Op,
     RunInput,
@@ -225,6 +227,8 @@ def builtin(scope: Scope, span: Span, name: str) -> Expr | None:
             return RunInput(INT, span, "length")
         case "eos":
             return Ended(BOOL, span)
+        case "mask_token":
+            return MaskToken(TOKEN, span)
         case "position":
             return Field(Type("int", True), span, "position")
         case "token":

@@ -18,6 +18,7 @@ from dcompile.strategy import (
     Expr,
     Field,
     Literal,
+    MaskToken,
     Name,
     Near,
     Op,
@@ -64,6 +65,9 @@ def row_value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
             return ctx.inputs[name]
         case Ended():
             return ending.ended(ctx)
+        case MaskToken():
+            assert ctx.model.facts.mask_id is not None, "a model without a mask token is refused before"
+            return torch.full((ctx.batch,), ctx.model.facts.mask_id, dtype=torch.int64)
         case Reduce():
             return reduce(ctx, expr)
         case Op(op="not", args=(a,)):

@@ -21,6 +21,7 @@ from dcompile.strategy import (
     Expr,
     Field,
     Literal,
+    MaskToken,
     Name,
     Near,
     Op,
@@ -61,6 +62,9 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
             return torch.tensor(row.length)
         case Ended():
             return torch.tensor(row.ended)
+        case MaskToken():
+            assert row.model.facts.mask_id is not None, "a model without a mask token is refused before"
+            return torch.tensor(row.model.facts.mask_id)
         case Field(name="token"):
             return torch.tensor(row.tokens)
         case Field(name="position"):

@@ -112,6 +112,10 @@ def test_reading_what_was_fed(body: str) -> None:
         "for s in blocks(b, 2) {\n p = lm(s)\n commit p.token at masked in b\n }\n}",
         "p = lm(b)\n commit p.token at dilate(first(b), 3)\n}",
         "p = lm(b)\n x = any(p.max > 0.5)\n}",
+        "p = lm(b)\n commit p.token at after(b)\n}",
+        "p = lm(b)\n commit p.token at unreadable(after(prompt))\n}",
+        "p = lm(masked in b)\n commit p.token at masked in b\n p = lm(masked)\n"
+        " commit p.token at unreadable(after(masked))\n}",
     ],
 )
 def test_reading_what_was_not_fed(body: str) -> None:
@@ -135,6 +139,12 @@ def test_appending_twice_from_one_call() -> None:
         ("p = lm(b)\n commit p.token at top(masked in b and not first(b), 1, by: p.max)\n}", True),
         ("p = lm(from(b))\n commit p.token at masked in b and not unreadable(b)\n}", True),
         ("p = lm(b)\n commit p.token at masked in b and not first(masked)\n}", False),
+        ("p = lm(b)\n commit p.token at unreadable(after(b))\n}", True),
+        (
+            "p = lm(b)\n R = masked in b and not unreadable(b)\n commit p.token at first(R) or unreadable(after(b))\n}",
+            True,
+        ),
+        ("p = lm(b)\n commit p.token at unreadable(after(b)) or masked in b\n}", False),
     ],
 )
 def test_shifted_models(body: str, readable: bool) -> None:
@@ -143,7 +153,9 @@ def test_shifted_models(body: str, readable: bool) -> None:
     assert [d.code for d in check_model(strategy, facts("shift"))] == ([] if readable else ["unreadable-position"])
 
 
-@pytest.mark.parametrize("name", ["fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "dream", "llada"])
+@pytest.mark.parametrize(
+    "name", ["fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "freedave_static", "dream", "llada"]
+)
 def test_the_standard_library_serves_shifted_models_too(name: str) -> None:
     assert check_model(load(name), facts("shift")) == []
 
@@ -161,6 +173,7 @@ def test_the_standard_library_serves_shifted_models_too(name: str) -> None:
         ("fast_dllm_prefix", "approximate", "lossy"),
         ("fast_dllm_dual", "approximate", "lossy"),
         ("sdar", "exact", "lossy"),
+        ("fast_dllm_v2", "exact", "lossy"),
         ("dream", "exact", "lossy"),
     ],
 )
@@ -193,6 +206,13 @@ refresh lm(b)
         ("canvas, 4", "canvas, 8", "approximate"),
         ("canvas, 4", "answer, 4", "approximate"),
         ("refresh lm(b)\n", "refresh lm(b)\nmask first(b)\n", "approximate"),
+        ("refresh lm(b)\n", "p = lm(b)\ncommit p.token at unreadable(after(b))\n", "exact"),
+        ("refresh lm(b)\n", "p = lm(b) keep none\ncommit p.token at unreadable(after(b))\n", "approximate"),
+        (
+            "refresh lm(b)\n",
+            "p = lm(b)\ncommit p.token at unreadable(after(b))\ncommit p.token at first(b)\n",
+            "approximate",
+        ),
         ("lm(b) keep none", "lm(masked in b) keep none", "approximate"),
     ],
 )
@@ -257,3 +277,9 @@ def test_bytes_in_words() -> None:
         "1.5 MiB",
         "1.0 TiB",
     ]
+
+
+def test_the_mask_token_needs_a_model_with_one() -> None:
+    body = "repeat {\n p = lm(last)\n break when any(last where p.token == mask_token)\n append p.token\n} until eos"
+    found = check_model(load(program(body, "causal")), facts("causal"))
+    assert [d.code for d in found] == ["no-mask-token"]
