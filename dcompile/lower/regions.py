@@ -166,14 +166,15 @@ def frame_of(ctx: Context, region: Expr) -> Frame:
         case Op(op="and", args=args):
             each = [frame_of(ctx, a) for a in args if a.type.each]
             return min(each, key=lambda f: f.width)
+        case Dilate() | Op(op="or") if (around := _around(ctx, region)) is not None:
+            name, left, right = around
+            width = ctx.blocks[name].width + left + right
+            return Frame(ctx.blocks[name].start - left, width) if width < ctx.capacity else canvas(ctx)
         case Op(op="or" | "select", args=args):
             each = [frame_of(ctx, a) for a in args if a.type.each]
             return each[0] if all(f.key == each[0].key for f in each) else canvas(ctx)
         case Take(region=inner):
             return frame_of(ctx, inner)
-        case Dilate(region=Name(name=name), radius=Literal(value=radius)) if name in ctx.blocks:
-            around = Frame(ctx.blocks[name].start - int(radius), ctx.blocks[name].width + 2 * int(radius))
-            return around if around.width < ctx.capacity else canvas(ctx)
         case Near(kind=kind, region=inner) if kind in ("before", "after", "first"):
             first, end = bounds(ctx, inner)
             return Frame({"before": first - 1, "after": end, "first": first}[kind], 1)
@@ -182,6 +183,24 @@ def frame_of(ctx: Context, region: Expr) -> Frame:
         case Unreadable(region=inner):
             return frame_of(ctx, inner)
     return canvas(ctx)
+
+
+def _around(ctx: Context, region: Expr) -> tuple[str, int, int] | None:
+    """A block, and how many slots before and behind it are enough to hold the region too."""
+    match region:
+        case Name(name=name) if name in ctx.blocks:
+            return name, 0, 0
+        case Dilate(region=inner, radius=Literal(value=radius)) if (found := _around(ctx, inner)) is not None:
+            name, left, right = found
+            return name, left + int(radius), right + int(radius)
+        case Near(kind="before" | "after" as kind, region=inner) if (found := _around(ctx, inner)) is not None:
+            name, left, right = found
+            return (name, left + 1, 0) if kind == "before" else (name, 0, right + 1)
+        case Op(op="or", args=args):
+            parts = [found for a in args if (found := _around(ctx, a)) is not None]
+            if len(parts) == len(args) and len({name for name, _, _ in parts}) == 1:
+                return parts[0][0], max(left for _, left, _ in parts), max(right for _, _, right in parts)
+    return None
 
 
 def _is_block(ctx: Context, region: Expr) -> bool:

@@ -99,6 +99,23 @@ def test_a_shifted_model(controls: dict[str, Any]) -> None:
     agree(read(UNREADABLE), shift=True, **controls)
 
 
+AROUND = """
+    for b in blocks(answer, 3) {
+      p = lm(everything)
+      commit p.token at first(masked in b)
+      while any(masked in b) {
+        p = lm(before(b) or b)
+        commit p.token at top(masked in b, 1, by: p.max)
+      }
+      refresh lm(dilate(b, 2) or after(b))
+    }"""
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_a_block_and_what_stands_next_to_it(shift: bool) -> None:
+    agree(read(AROUND), shift=shift)
+
+
 def test_a_penalty_looks_at_the_canvas_of_the_call() -> None:
     body = """
         for t in 1 to 3 {
