@@ -24,6 +24,7 @@ from dcompile.model import Facts
 
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
+MODULES = "modules"  # the folder of the strategy's trained networks, NAME.safetensors
 
 
 def _inside(path: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcompile import whereabouts
-from dcompile.artifact import Artifact, check_free, new_folder, seal
+from dcompile.artifact import MODULES, Artifact, check_free, new_folder, seal
 from dcompile.backends import registry
 from dcompile.diagnostic import CompileError, error, suggest
 from dcompile.manifest import describe
@@ -233,8 +233,12 @@ def _installed() -> Iterator[None]:
 
 
 def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
-    """What an artifact says of itself and how it speaks: the strategy, the tokenizer, the chat template."""
+    """What an artifact says of itself and how it speaks: the strategy, its modules, the tokenizer, the
+    chat template."""
     (folder / "strategy.dcs").write_text(strategy.text, encoding="utf-8")
+    for module in strategy.modules:
+        (folder / MODULES).mkdir(exist_ok=True)
+        (folder / MODULES / f"{module.name}.safetensors").write_bytes(module.data)
     for file in model.files:
         if file.name in (TOKENIZER, TEMPLATE):
             shutil.copyfile(file, folder / file.name)

@@ -22,6 +22,9 @@ def _strategy(strategy: Strategy) -> Iterator[str]:
         yield f"  param {param.name}: {param.type} = {_value(param.value)}"
     for model in strategy.models:
         yield f"  model {model.name}: {model.attention}" + (f" block={model.block}" if model.block else "")
+    for module in strategy.modules:
+        layers = " ".join(f"{layer.inputs}x{layer.outputs}" for layer in module.layers)
+        yield f"  module {module.name}: {module.size}" + (" sigmoid" if module.probability else "") + f" [{layers}]"
     yield f"  canvas {_arguments(strategy.canvas)}"
     for state in strategy.states:
         yield f"  state {state.name}: {state.type} = {_value(state.init)} per {state.lifetime}"

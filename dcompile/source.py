@@ -8,15 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Source:
-    """A strategy text and the name that messages call it by."""
+    """A strategy text, the name that messages call it by, and the folder that paths in it start from."""
 
     name: str
     text: str
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Source:
         """Read a UTF-8 file; raises OSError or UnicodeDecodeError."""
-        return cls(str(path), path.read_text(encoding="utf-8"))
+        return cls(str(path), path.read_text(encoding="utf-8"), path.parent)
 
     def line(self, number: int) -> str:
         """The text of a line, counted from 1, without its end."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal as OneOf
 
 from dcompile.source import NOWHERE, Span
@@ -158,6 +158,16 @@ class Score(Expr):
     of: Expr | None = None
     warped: bool = False
     without: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Learned(Expr):
+    """What `module` (a `Module.name`) makes of `value` at the positions of `region`, a block: its values in the order
+    of their positions, zeros behind them up to the module's size, through the network; 0 outside of the block."""
+
+    module: str
+    value: Expr
+    region: Expr
 
 
 @dataclass(frozen=True)
@@ -352,6 +362,29 @@ class State:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A linear layer: `weight` [outputs, inputs] and `bias` [outputs], float32, little-endian, in rows."""
+
+    outputs: int
+    inputs: int
+    weight: bytes = field(repr=False)
+    bias: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A trained network from `size` numbers to as many: its layers with ReLU between; the last one's output goes
+    through a sigmoid if it is a `probability`. `data` is its file; without one, both it and `layers` are empty."""
+
+    name: str
+    size: int
+    probability: bool
+    layers: tuple[Layer, ...]
+    data: bytes = field(default=b"", repr=False)
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
 class Canvas:
     """The answer: all `masked`, or `empty` (it grows by `append`). `multiple`: the canvas is made longer so that its
     length, counted from position 0 ("canvas") or from the answer's start ("answer"), is a multiple of it."""
@@ -374,11 +407,13 @@ class Strategy:
     body: tuple[Stmt, ...]
     lossless: bool = False
     text: str = ""
+    modules: tuple[Module, ...] = ()
 
 
 RESERVED = re.compile(
-    r"tokens|masked|order|stored|calls|batch_calls|fed|filled|done|ended|go|chunk|count|fresh"
-    r"|(k|v|visits|broken|block)\d+|session_\w+"
+    r"tokens|masked|order|stored|calls|batch_calls|fed|filled|done|ended|go|chunk|count|fresh|turn|tail_row|next"
+    r"|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
+    r"|(k|v|visits|broken|block)\d+|(session|rows|tail)_\w+"
 )
 """Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`)."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dcompile import compiler, whereabouts
-from dcompile.artifact import Artifact, Manifest, Verification, rewrite
+from dcompile.artifact import MODULES, Artifact, Verification, rewrite
 from dcompile.diagnostic import error
 from dcompile.feed import Request
 from dcompile.options import room
@@ -57,7 +57,7 @@ def verify(
     Raises CompileError.
     """
     session = load(path)
-    strategy, loaded = _inputs(session.artifact.manifest, model)
+    strategy, loaded = _inputs(session.artifact, model)
     outcomes: list[Outcome] = []
     for group in _groups(session, [session.encode(p) for p in prompts] or default_prompts(session)):
         for outcome in _compare(session, strategy, loaded, group, options):
@@ -76,7 +76,8 @@ def default_prompts(session: Session) -> list[tuple[int, ...]]:
     return [tuple(plain[(n * 97 + k * 31) % len(plain)] for k in range(5 + 2 * n)) for n in range(IDS)]
 
 
-def _inputs(manifest: Manifest, model: str | Path | None) -> tuple[Strategy, Model]:
+def _inputs(artifact: Artifact, model: str | Path | None) -> tuple[Strategy, Model]:
+    manifest = artifact.manifest
     place = model if model is not None else whereabouts.recall(manifest.model.fingerprint)
     if place is None:
         title = "this machine has not seen the model that the artifact was built from"
@@ -85,7 +86,8 @@ def _inputs(manifest: Manifest, model: str | Path | None) -> tuple[Strategy, Mod
     if loaded.facts.fingerprint != manifest.model.fingerprint:
         raise error("another-model", f"`{place}` is not the model that the artifact was built from", "use --model")
     text = manifest.strategy
-    return compiler.read(Source(f"{text.name}.dcs", text.text), text.settings), loaded
+    modules = {Path(f).stem: str(artifact.file(f)) for f in manifest.files if f.startswith(f"{MODULES}/")}
+    return compiler.read(Source(f"{text.name}.dcs", text.text), text.settings | modules), loaded
 
 
 def _groups(session: Session, prompts: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int, ...]]]:

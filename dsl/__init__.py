@@ -26,4 +26,4 @@ def standard(name: str) -> Source:
     known = {path.stem: path for path in sorted(STANDARD.glob("*.dcs"))}
     if name not in known:
         raise error("unknown-strategy", f"the standard library has no `{name}`", suggest(name, known, "strategies"))
-    return Source(f"std/{name}.dcs", known[name].read_text(encoding="utf-8"))
+    return Source(f"std/{name}.dcs", known[name].read_text(encoding="utf-8"), STANDARD)

@@ -71,6 +71,12 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def model(self, meta: Meta, c: list[Any]) -> syntax.Model:
         return syntax.Model(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2])
 
+    def module(self, meta: Meta, c: list[Any]) -> syntax.Module:
+        name, taken, inputs, given, outputs, path = c
+        text = syntax.Text(self._ident(path).span, str(path)[1:-1])
+        span, named = self._span(meta), self._ident(name)
+        return syntax.Module(span, named, self._ident(taken), inputs, self._ident(given), outputs, text)
+
     def canvas(self, meta: Meta, c: list[Any]) -> syntax.Canvas:
         return syntax.Canvas(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2])
 

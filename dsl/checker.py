@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
-from dcompile.dsl import progress, readable, shapes
+from dcompile.dsl import modules, progress, readable, shapes
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
 from dcompile.model import Facts
@@ -22,6 +22,7 @@ def check(strategy: Strategy) -> list[Diagnostic]:
     out += readable.unread(world, strategy)
     out += readable.appended(strategy.body)[1]
     out += _guidance(strategy)
+    out += modules.unfit(world, strategy)
     if strategy.lossless and not out:
         verdict = lossless(world, strategy, cache(world, strategy))
         if verdict.word != "proved":
@@ -62,9 +63,9 @@ def _canvas(strategy: Strategy) -> list[Diagnostic]:
 
 
 def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
-    """Mistakes that show only with a model: its mask token, its attention, its shift."""
+    """Mistakes that show only with a model: its mask token, its attention, its shift; and modules without a file."""
     use = strategy.models[0]
-    out: list[Diagnostic] = []
+    out = modules.missing(strategy)
     if facts.mask_id is None and _masks(strategy):
         out.append(
             Diagnostic(

@@ -10,16 +10,18 @@ from dcompile.diagnostic import CompileError, Diagnostic, Label, error, suggest
 from dcompile.dsl import syntax
 from dcompile.dsl.checker import check
 from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
+from dcompile.dsl.modules import module
 from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope, Value
 from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
 from dcompile.source import Span
-from dcompile.strategy import Canvas, Param, State, Strategy, Type
+from dcompile.strategy import Canvas, Module, Param, State, Strategy, Type
 
 LARGEST = 50_000
 DEEPEST = 200
-DECLARATIONS = (syntax.Param, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
+SET = (syntax.Param, syntax.Module)  # what `--set` may name
+DECLARATIONS = (*SET, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
 
 
 def elaborate(file: syntax.File, settings: Mapping[str, Setting] | None = None) -> Strategy:
@@ -101,6 +103,7 @@ class Declared:
     params: list[Param] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     canvases: list[Canvas] = field(default_factory=list)
+    modules: list[Module] = field(default_factory=list)
     lossless: bool = False
 
 
@@ -121,14 +124,15 @@ def _strategy(
         return None
     canvas_ = _rounded(ctx, given.canvases[0])
     params, states = tuple(given.params), tuple(given.states)
-    strategy = Strategy(node.name.name, params, tuple(ctx.models), canvas_, states, body, given.lossless, text)
+    models, modules = tuple(ctx.models), tuple(given.modules)
+    strategy = Strategy(node.name.name, params, models, canvas_, states, body, given.lossless, text, modules)
     if _oversized(strategy):
         ctx.diagnostics.append(_too_large(node))
     return strategy
 
 
 def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str, Setting], given: Declared) -> None:
-    name = member.name if isinstance(member, (syntax.Param, syntax.Model, syntax.State)) else None
+    name = member.name if isinstance(member, (*SET, syntax.Model, syntax.State)) else None
     try:
         if name is not None:
             _free(ctx, scope, name)
@@ -137,6 +141,8 @@ def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str
                 given.params.append(param(ctx, scope, member, settings))
             case syntax.Model():
                 model(ctx, scope, member)
+            case syntax.Module():
+                given.modules.append(module(ctx, scope, member, settings))
             case syntax.Canvas():
                 given.canvases.append(canvas(ctx, member, given.canvases))
             case syntax.State():
@@ -189,9 +195,7 @@ def _require(ctx: Context, node: syntax.Require) -> bool:
 
 
 def _settings(node: syntax.Strategy, settings: dict[str, Setting]) -> None:
-    declared = {m.name.name for m in node.members if isinstance(m, syntax.Param)} | {
-        p.name.name for p in node.parameters
-    }
+    declared = {m.name.name for m in node.members if isinstance(m, SET)} | {p.name.name for p in node.parameters}
     for name in settings:
         if name not in declared:
             raise error(

@@ -214,7 +214,7 @@ def simple(node: syntax.Stmt) -> str:
 
 
 def declaration(node: syntax.Stmt) -> str:
-    """`param`, `model`, `canvas`, `state`."""
+    """`param`, `model`, `module`, `canvas`, `state`."""
     match node:
         case syntax.Param(_, name, kind, default, low, high):
             typed = f": {kind.name}" if kind else ""
@@ -222,6 +222,10 @@ def declaration(node: syntax.Stmt) -> str:
             return f"param {name.name}{typed} = {expr(default, 'sum')}{limits}"
         case syntax.Model(_, name, kind, argument):
             return f"model {name.name}: {kind.name}" + (f"({expr(argument)})" if argument else "")
+        case syntax.Module(_, name, taken, inputs, given, outputs, path):
+            sizes = [", ".join(map(expr, d)) for d in (inputs, outputs)]
+            form = f"{taken.name}[{sizes[0]}]) -> {given.name}[{sizes[1]}]"
+            return f'module {name.name}({form} = "{path.value}"'
         case syntax.Canvas(_, name, kind, argument):
             return f"canvas {name.name} = {kind.name}({expr(argument)})"
         case syntax.State(_, name, kind, dimensions, init, lifetime):

@@ -16,6 +16,7 @@ from dcompile.dsl.scope import (
     ModelName,
     Scope,
     TokenList,
+    Trained,
     Value,
     lookup,
 )
@@ -91,10 +92,10 @@ def _match(ctx: Context, function: syntax.Function, node: syntax.Apply) -> dict[
 
 
 def _argument(ctx: Context, scope: Scope, node: syntax.Expr, name: str) -> Binding:
-    """A distribution, a model or a token list is passed on as such; anything else by its value."""
+    """A distribution, a model, a module or a token list is passed on as such; anything else by its value."""
     if isinstance(node, syntax.Word) and builtin(scope, node.span, node.name) is None:
         binding = lookup(ctx, scope, node.name, node.span)
-        if isinstance(binding, (Distribution, ModelName, TokenList)):
+        if isinstance(binding, (Distribution, ModelName, TokenList, Trained)):
             return binding
     return Value(expression(ctx, scope, node), "an argument")
 

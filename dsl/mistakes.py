@@ -22,7 +22,7 @@ NOT_YET = {
 TYPED = {
     "LBRACE": "`{`", "RBRACE": "`}`", "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "COMMA": "`,`",
     "COLON": "`:`", "EQUAL": "`=`", "DOT": "`.`", "__ANON_0": "`..`", "_NL": "the end of the line", "NAME": "a name",
-    "NUMBER": "a number", "PLUS": "`+`", "MINUS": "`-`", "TIMES": "`*`", "COMPARE": "`<`",
+    "NUMBER": "a number", "STRING": "a path in quotes", "PLUS": "`+`", "MINUS": "`-`", "TIMES": "`*`", "COMPARE": "`<`",
     "$END": "the end of the file",
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from dcompile.strategy import (
     For,
     ForBlocks,
     If,
+    Learned,
     Near,
     Op,
     Reduce,
@@ -67,7 +68,7 @@ def demands(expr: Expr | None, region: Expr = EVERYTHING) -> Iterator[Demand]:
                 yield from demands(part, core)
             for part in (expr.atleast, expr.atmost, expr.per_size):
                 yield from demands(part)
-        case Reduce(region=core, value=value):
+        case Reduce(region=core, value=value) | Learned(region=core, value=value):
             yield from demands(core)
             yield from demands(value, core)
         case Op(args=args):

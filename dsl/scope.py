@@ -10,7 +10,7 @@ from typing import NoReturn
 from dcompile.diagnostic import Diagnostic, Label, suggest
 from dcompile.dsl import syntax
 from dcompile.source import Span
-from dcompile.strategy import RESERVED, Expr, ModelUse, Type
+from dcompile.strategy import RESERVED, Expr, ModelUse, Module, Type
 
 
 class Failed(Exception):
@@ -60,6 +60,13 @@ class ModelName:
     use: ModelUse
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A declared module."""
+
+    module: Module
+
+
 @dataclass(frozen=True, eq=False)
 class Callable:
     """A rule or an action, and where its free names are looked up."""
@@ -73,7 +80,7 @@ class Broken:
     """A name whose own definition failed: its uses say nothing more."""
 
 
-Binding = Value | Variable | Distribution | TokenList | ModelName | Callable | Broken
+Binding = Value | Variable | Distribution | TokenList | ModelName | Trained | Callable | Broken
 
 
 @dataclass(eq=False)

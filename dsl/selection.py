@@ -7,15 +7,17 @@ from collections.abc import Callable as Fn
 from dcompile.diagnostic import Label, suggest
 from dcompile.dsl import syntax
 from dcompile.dsl.inline import rule
-from dcompile.dsl.scope import Callable, Context, Distribution, ModelName, Scope, lookup
+from dcompile.dsl.scope import Callable, Context, Distribution, ModelName, Scope, Trained, lookup
 from dcompile.dsl.values import constant, described, expression, number, op, region, to_float, value
 from dcompile.strategy import (
     BOOL,
+    FIELD,
     INT,
     REGION,
     TOKEN,
     Dilate,
     Expr,
+    Learned,
     Literal,
     Near,
     Reduce,
@@ -52,6 +54,8 @@ def apply(ctx: Context, scope: Scope, node: syntax.Apply) -> Expr:
             node.span,
             help=f"write `p = {name}(region)` on a line before, then use `p`",
         )
+    if isinstance(binding, Trained):
+        return _learned(ctx, _plain(scope), binding.module.name, node)
     if not isinstance(binding, Callable):
         what = "a distribution" if isinstance(binding, Distribution) else "a value"
         ctx.fail("wrong-type", f"`{name}` is {what}, not a function", node.function.span)
@@ -106,6 +110,18 @@ def need(ctx: Context, node: syntax.Apply, arguments: Arguments, name: str) -> s
             "missing-argument", f"`{called}` needs its {name}", node.span, help=f"`{USAGE.get(called, called + '(x)')}`"
         )
     return arguments[name].value
+
+
+def _learned(ctx: Context, scope: Scope, module: str, node: syntax.Apply) -> Expr:
+    """`module(x in block)`."""
+    called = node.function.name
+    (only, *more) = node.arguments or (None,)
+    if only is None or more or only.name is not None or not isinstance(only.value, syntax.In):
+        help = f"`{called}(p.max in b)`"
+        ctx.fail("missing-region", f"`{called}` takes one value for each position of a block", node.span, help=help)
+    around = region(ctx, scope, only.value.region, "what stands behind `in`")
+    inner = number(ctx, expression(ctx, scope, only.value.value), "the value")
+    return Learned(FIELD, node.span, module, to_float(inner), around)
 
 
 # ---------------------------------------------------------------- take and top

@@ -22,6 +22,13 @@ class Ident(Node):
     name: str
 
 
+@dataclass(frozen=True)
+class Text(Node):
+    """`"a path"`, without its quotes."""
+
+    value: str
+
+
 # ---------------------------------------------------------------- expressions
 
 
@@ -270,6 +277,18 @@ class Model(Stmt):
     name: Ident
     kind: Ident
     argument: Expr | None
+
+
+@dataclass(frozen=True)
+class Module(Stmt):
+    """`module name(taken[size]) -> given[size] = "path"`."""
+
+    name: Ident
+    taken: Ident
+    inputs: tuple[Expr, ...]
+    given: Ident
+    outputs: tuple[Expr, ...]
+    path: Text
 
 
 @dataclass(frozen=True)

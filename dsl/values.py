@@ -15,6 +15,7 @@ from dcompile.dsl.scope import (
     ModelName,
     Scope,
     TokenList,
+    Trained,
     Value,
     Variable,
     lookup,
@@ -194,6 +195,8 @@ def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
             ctx.fail("wrong-type", f"`{name}` is a list of tokens", span, help="it stands in `p.without(...)`")
         case ModelName():
             ctx.fail("wrong-type", f"`{name}` is a model", span, help=f"call it: `p = {name}(region)`")
+        case Trained():
+            ctx.fail("wrong-type", f"`{name}` is a module", span, help=f"use it over a block: `{name}(x in b)`")
         case Callable(function):
             ctx.fail(
                 "wrong-type",

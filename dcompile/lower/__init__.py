@@ -9,6 +9,7 @@ from dcompile.lower import ending
 from dcompile.lower.calls import prefill
 from dcompile.lower.context import Context
 from dcompile.lower.expressions import DTYPES, value
+from dcompile.lower.modules import named, weights
 from dcompile.lower.statements import sequence
 from dcompile.lower.variables import declare
 from dcompile.models import Model
@@ -22,8 +23,9 @@ EOS_SLOTS = 8  # eos ids an artifact takes at run time
 
 def lower(strategy: Strategy, model: Model, *, batch: int = 1, capacity: int = 256, rng: bool = True) -> Program:
     """One graph for `batch` rows and a canvas of at most `capacity` slots; `rng` False: temperature 0 only."""
-    recorder = Recorder(named_weights(model.backbone, model.head))
-    ctx = Context(strategy, model, recorder, batch, capacity, rng, value)
+    networks = {m.name: weights(m) for m in strategy.modules}
+    recorder = Recorder({**named_weights(model.backbone, model.head), **named(networks)})
+    ctx = Context(strategy, model, recorder, batch, capacity, rng, value, modules=networks)
     with recorder.recording():
         _inputs(ctx)
         declare(ctx)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -63,7 +63,8 @@ class Context:
     """Mutable on purpose: lowering walks the program in order, and `values` are the variables at this point.
 
     `active`: the rows [B] that run here, None for all; `depth`: how many loops stand around. `sorted`: inside a take's
-    predicate, which sorted places hold a position of its region, and where each one's segment starts.
+    predicate, which sorted places hold a position of its region, and where each one's segment starts. `modules`: weight
+    and bias of each module's layers.
     """
 
     strategy: Strategy
@@ -78,6 +79,7 @@ class Context:
     blocks: dict[str, Block] = field(default_factory=dict)
     dists: dict[str, Dist] = field(default_factory=dict)
     memo: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
+    modules: Mapping[str, Sequence[tuple[Tensor, Tensor | None]]] = field(default_factory=dict)
     sorted: tuple[Tensor, Tensor | None] | None = None
     active: Tensor | None = None
     depth: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dcompile.lower import ending, regions, scores, selection
+from dcompile.lower import ending, modules, regions, scores, selection
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import look, places
 from dcompile.strategy import (
@@ -17,6 +17,7 @@ from dcompile.strategy import (
     Ended,
     Expr,
     Field,
+    Learned,
     Literal,
     MaskToken,
     Name,
@@ -99,6 +100,8 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
             return regions.dilate(ctx, expr, frame)
         case Score():
             return scores.score(ctx, expr, frame)
+        case Learned():
+            return modules.learned(ctx, expr, frame)
         case Running():
             return selection.running(ctx, expr, frame)
         case Take():

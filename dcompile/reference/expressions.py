@@ -20,6 +20,7 @@ from dcompile.strategy import (
     Ended,
     Expr,
     Field,
+    Learned,
     Literal,
     MaskToken,
     Name,
@@ -75,6 +76,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
             return _reduce(row, expr)
         case Score():
             return _score(row, expr)
+        case Learned():
+            return _learned(row, expr)
         case Running():
             assert running is not None, "a running value outside of a predicate"
             return running[id(expr)]
@@ -220,6 +223,26 @@ def _score_of(logits: Tensor, kind: str, of: Tensor | None) -> Tensor:
     assert kind == "prob" and of is not None
     chosen = probs.gather(-1, of.clamp(min=0)[:, None])[:, 0]
     return torch.where(of >= 0, chosen, torch.nan)
+
+
+def _learned(row: Row, expr: Learned) -> Tensor:
+    """A module's answer at the positions of a block, 0 elsewhere."""
+    module = next(m for m in row.strategy.modules if m.name == expr.module)
+    inside = region(row, expr.region)
+    x = torch.zeros(module.size)
+    x[: len(inside)] = value(row, expr.value).expand(row.size)[inside]
+    assert module.layers, "a module without its file is refused before"
+    for number_, layer in enumerate(module.layers):
+        x = torch.relu(x) if number_ else x
+        x = _floats(layer.weight).reshape(layer.outputs, layer.inputs) @ x
+        x = x if layer.bias is None else x + _floats(layer.bias)
+    out = torch.zeros(row.size)
+    out[inside] = (torch.sigmoid(x) if module.probability else x)[: len(inside)]
+    return out
+
+
+def _floats(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.float32)
 
 
 # ---------------------------------------------------------------- take

@@ -12,6 +12,7 @@ from dcompile.dsl.checker import check_model
 from dcompile.model import Facts
 from dcompile.source import Source
 
+MODELS = Path(__file__).parents[1] / "conformance" / "models"  # where the paths of examples start
 BLOCK = re.compile(r"^```dcs *([^\n]*)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
 
 
@@ -42,7 +43,7 @@ def printed(example: Example) -> str:
     settings = dict(word[4:].split("=", 1) for word in words if word.startswith("set:"))
     models = [word[6:] for word in words if word.startswith("model:")]
     try:
-        strategy = load(Source("example.dcs", example.text), settings)
+        strategy = load(Source("example.dcs", example.text, MODELS), settings)
     except CompileError as e:
         return f"{e}\n"
     found = [d for kind in models for d in check_model(strategy, facts(kind))]
