@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.conformance.plan import filter_file
+
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
 HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
@@ -30,6 +32,8 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "freedave_static": ("tiny-llada-gqa", {"block": 16}),
     "greedy": (LLAMA, {}),
     "hierarchy": ("tiny-llada", HALF),
+    "learn2pd": ("tiny-llada", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32")}),
+    "learn2pd_dual": ("tiny-llada-gqa", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32-b")}),
     "llada": ("tiny-llada", {"block": 16, "steps": 16}),
     "llada2": ("tiny-sdar", {"block": 8, "threshold": 0.7}),
     "llada2_edit": ("tiny-sdar", {"block": 8, "threshold": 0.6, "edit": 0.3, "extra": 4}),

@@ -22,7 +22,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Case:
-    """One method with one set of parameters on one model."""
+    """One method with one set of parameters on one model; `filter` is the trained network that it needs beside it."""
 
     name: str
     method: str
@@ -32,6 +32,7 @@ class Case:
     params: Mapping[str, Any]
     eos_ids: tuple[int, ...]
     runs: tuple[Run, ...]
+    filter: str = ""
 
 
 def read_cases(folder: Path) -> list[Case]:
@@ -52,6 +53,7 @@ def read_case(path: Path) -> Case:
         params=raw["params"],
         eos_ids=() if eos is None else (eos,),
         runs=tuple(_run(run) for run in raw["runs"] if "output_ids" in run),
+        filter=raw.get("filter") or "",
     )
 
 

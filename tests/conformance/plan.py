@@ -42,6 +42,11 @@ def standard(name: str) -> Path:
     return STANDARD / f"{name}.dcs"
 
 
+def filter_file(name: str) -> str:
+    """The weights of a filter of Learn2PD; they lie with the models."""
+    return str(HERE / "models" / name / "model.safetensors")
+
+
 def own(name: str) -> Path:
     """A file that is here for the traces alone: an older release, a slip of the published code."""
     return HERE / "strategies" / f"{name}.dcs"

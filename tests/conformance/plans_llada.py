@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.conformance.cases import Case
-from tests.conformance.plan import CACHES, Plan, standard
+from tests.conformance.plan import CACHES, Plan, filter_file, standard
 
 
 def local_leap(case: Case) -> Plan:
@@ -27,4 +27,16 @@ def dparallel(case: Case) -> Plan:
     return Plan(standard(f"dparallel_{CACHES[case.function]}"), settings, p["gen_length"], {"eos_ids": ()})
 
 
-METHODS: dict[str, Callable[[Case], Plan]] = {"dparallel": dparallel, "localleap": local_leap}
+def learn2pd(case: Case) -> Plan:
+    p = case.params
+    settings = {
+        "block": p["block_length"],
+        "steps": p["steps"],
+        "accept": p["accept_thres"],
+        "filter": filter_file(case.filter),
+    }
+    name = {"generate_learn2parallel": "learn2pd", "generate_with_dual_cache": "learn2pd_dual"}[case.function]
+    return Plan(standard(name), settings, p["gen_length"], {"eos_ids": ()})
+
+
+METHODS: dict[str, Callable[[Case], Plan]] = {"dparallel": dparallel, "learn2pd": learn2pd, "localleap": local_leap}
