@@ -157,9 +157,10 @@ class Context:
 
     def unique(self, name: str) -> str:
         """A name that no other variable or call of the program has, nor a program for its own."""
-        new, count = name, 2
+        stem = f"own_{name}" if RESERVED.fullmatch(f"{name}_2") else name
+        new, count = stem, 2
         while new in self.taken or RESERVED.fullmatch(new):
-            new, count = f"{name}_{count}", count + 1
+            new, count = f"{stem}_{count}", count + 1
         self.taken.add(new)
         return new
 

@@ -95,3 +95,32 @@ def test_the_inner_loop_carries_little_of_the_caches(name: str) -> None:
     assert carried == whole
     carried, whole = cache_traffic(optimise(before))
     assert 0 < carried < 0.1 * whole
+
+
+NAMES = """
+strategy s {
+  model lm: causal
+  canvas answer = empty(length)
+  state start: int = 1
+  state seed: int = 2
+  state turn: int = 0
+  state next: int = 7
+  state tail_k0: int = 0
+  repeat {
+    p = lm(last)
+    append p.token
+    turn = turn + start
+    start = start + 1
+    next = turn mod 5
+    seed = seed + next
+    tail_k0 = tail_k0 + seed
+    stop when tail_k0 > 60
+  } until eos
+}
+"""
+
+
+@pytest.mark.parametrize("loop", ["inside", "block", "step"])
+def test_variables_named_as_what_passes_add(loop: str) -> None:
+    found = optimise(lowered(read(NAMES), len(PROMPTS)), loop)
+    assert compiled(found, PROMPTS, LENGTH, temperature=0.8) == oracle(read(NAMES), PROMPTS, LENGTH, temperature=0.8)
