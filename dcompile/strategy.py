@@ -239,10 +239,11 @@ class Assign(Stmt):
 class Write(Stmt):
     """Change the canvas at `region`: `commit` (masked answer positions only: set `tokens`, no longer masked),
     `overwrite` (any live position, also of the prompt: set `tokens`, masked or not stays as it was), `mask` (answer
-    positions become masked). `append`: the position behind `last` takes `tokens` read at `last` (region is None); when
-    the canvas is full the row ends."""
+    positions become masked), `truncate` (the canvas ends before the first position of the region, though not before
+    the answer: what was behind is no position any more; an empty region changes nothing). `append`: the position
+    behind `last` takes `tokens` read at `last` (region is None); when the canvas is full the row ends."""
 
-    action: OneOf["commit", "overwrite", "mask", "append"]
+    action: OneOf["commit", "overwrite", "mask", "truncate", "append"]
     region: Expr | None
     tokens: Expr | None
 
@@ -411,7 +412,7 @@ class Strategy:
 
 
 RESERVED = re.compile(
-    r"tokens|masked|order|stored|calls|batch_calls|fed|filled|done|ended|go|chunk|count|fresh|turn|tail_row|next"
+    r"tokens|masked|order|stored|calls|batch_calls|fed|filled|canvas_end|done|ended|go|chunk|count|fresh|turn|tail_row|next"
     r"|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
     r"|(k|v|visits|broken|block)\d+|(session|rows|tail)_\w+"
 )

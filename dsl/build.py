@@ -129,6 +129,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def mask(self, meta: Meta, c: list[Any]) -> syntax.Write:
         return syntax.Write(self._span(meta), "mask", None, c[0])
 
+    def truncate(self, meta: Meta, c: list[Any]) -> syntax.Write:
+        return syntax.Write(self._span(meta), "truncate", None, c[0])
+
     def append(self, meta: Meta, c: list[Any]) -> syntax.Write:
         return syntax.Write(self._span(meta), "append", c[0], None)
 

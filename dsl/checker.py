@@ -49,13 +49,15 @@ def _guidance(strategy: Strategy) -> list[Diagnostic]:
 
 
 def _canvas(strategy: Strategy) -> list[Diagnostic]:
-    wrong = {"empty": ("commit", "an `empty` canvas has no masked positions to commit", "`append p.token`"),
-             "masked": ("append", "a `masked` canvas has no end to append to", "`commit p.token at ...`")}  # fmt: skip
-    action, title, help = wrong[strategy.canvas.init]
+    wrong = {
+        ("empty", "commit"): ("an `empty` canvas has no masked positions to commit", "`append p.token`"),
+        ("empty", "truncate"): ("an `empty` canvas ends behind what was appended", "`stop when ...`"),
+        ("masked", "append"): ("a `masked` canvas has no end to append to", "`commit p.token at ...`"),
+    }
+    found = [(n, wrong.get((strategy.canvas.init, n.action))) for n in walk(strategy.body) if isinstance(n, Write)]
+    also = (Label(strategy.canvas.span, "the canvas"),)
     return [
-        Diagnostic("wrong-canvas", title, Label(n.span), (Label(strategy.canvas.span, "the canvas"),), f"write {help}")
-        for n in walk(strategy.body)
-        if isinstance(n, Write) and n.action == action
+        Diagnostic("wrong-canvas", words[0], Label(n.span), also, f"write {words[1]}") for n, words in found if words
     ]
 
 

@@ -13,6 +13,7 @@ from dcompile.dsl.scope import (
     Failed,
     ModelName,
     Scope,
+    Trained,
     Value,
     Variable,
     close,
@@ -148,7 +149,7 @@ def _assignable(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
     binding = found[1] if found else None
     if isinstance(binding, Value):
         ctx.fail("not-assignable", f"`{name.name}` is {binding.what} and cannot be assigned", name.span)
-    if isinstance(binding, (ModelName, Callable)):
+    if isinstance(binding, (ModelName, Trained, Callable)):
         ctx.fail("not-assignable", f"`{name.name}` is taken by a declaration", name.span)
 
 
@@ -156,7 +157,7 @@ def _assignable(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
 
 
 def write(ctx: Context, scope: Scope, node: syntax.Write) -> Stmt:
-    """`commit`, `overwrite`, `mask`, `append`."""
+    """`commit`, `overwrite`, `mask`, `truncate`, `append`."""
     tokens = None
     if node.tokens is not None:
         tokens = value(ctx, scope, node.tokens, TOKENS, f"what `{node.action}` writes")

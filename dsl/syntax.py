@@ -183,9 +183,9 @@ class Invoke(Stmt):
 
 @dataclass(frozen=True)
 class Write(Stmt):
-    """`commit T at R`, `overwrite T at R`, `mask R`, `append T`."""
+    """`commit T at R`, `overwrite T at R`, `mask R`, `truncate R`, `append T`."""
 
-    action: OneOf["commit", "overwrite", "mask", "append"]
+    action: OneOf["commit", "overwrite", "mask", "truncate", "append"]
     tokens: Expr | None
     region: Expr | None
 

@@ -161,6 +161,8 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 yield Verdict("lossy", "the temperature of the run is replaced", node.span)
             case Write(action="overwrite" | "mask"):
                 yield Verdict("lossy", f"`{node.action}` revises tokens", node.span)
+            case Write(action="truncate"):
+                yield Verdict("lossy", "the answer ends before its end token is reached", node.span)
             case Write(tokens=tokens) if not (isinstance(tokens, Score) and tokens.kind in ("token", "sample")):
                 yield Verdict("lossy", "what is written is not the model's own token", node.span)
             case Write(action="commit", region=region) if region is not None and not single(world, region):

@@ -79,12 +79,20 @@ def _outputs(ctx: Context) -> dict[str, Tensor]:
     elif stops_on_eos(ctx.strategy):
         at, ended = ending.first_eos(ctx)
         ended = ended & (at < start + ctx.inputs["length"])
-        count = torch.where(ended, at - start + 1, ctx.inputs["length"])
+        count = torch.where(ended, at - start + 1, _asked(ctx))
     else:
-        count, ended = ctx.inputs["length"], ctx.zeros(torch.bool)
+        count, ended = _asked(ctx), ctx.zeros(torch.bool)
     names = ("tokens", "masked", "order", "calls", "batch_calls", "fed")
     kept = {f"session_{s.name}": ctx.values[s.name] for s in session_states(ctx.strategy)}
     return {**{n: ctx.values[n] for n in names}, "count": count, "ended": ended, **kept}
+
+
+def _asked(ctx: Context) -> Tensor:
+    """The answer positions that were asked for and not truncated."""
+    length = ctx.inputs["length"]
+    if "canvas_end" not in ctx.values:
+        return length
+    return torch.minimum(length, ctx.values["canvas_end"] - ctx.inputs["start"])
 
 
 def stops_on_eos(strategy: Strategy) -> bool:

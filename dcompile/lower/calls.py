@@ -75,7 +75,10 @@ def forward(ctx: Context, frame: Frame, fed: Tensor, keep: Tensor | None, alone:
     caches = bias = None
     if not alone:
         here = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
-        bias = _bias((ctx.values["stored"] & ~here).unsqueeze(1) & _sees(ctx, positions, pos))
+        stored = ctx.values["stored"] & ~here
+        if "canvas_end" in ctx.values:
+            stored = stored & live(ctx, canvas(ctx))
+        bias = _bias(stored.unsqueeze(1) & _sees(ctx, positions, pos))
         caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in range(ctx.model.facts.layers)]
     slots_of_call = Slots(caches, bias, fresh_bias)
     hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call)

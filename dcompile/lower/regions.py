@@ -17,10 +17,11 @@ def live(ctx: Context, frame: Frame) -> Tensor:
 
 
 def present_end(ctx: Context, values: dict[str, Tensor] | None = None) -> Tensor:
-    """The slot behind the canvas: of an empty canvas, behind what was appended; now, or by other `values`."""
+    """The slot behind the canvas: of an empty canvas, behind what was appended; of one that may be truncated,
+    where it was. Now, or by other `values`."""
     if ctx.strategy.canvas.init == "empty":
         return ctx.inputs["start"] + (values or ctx.values)["filled"]
-    return ctx.inputs["end"]
+    return (values or ctx.values).get("canvas_end", ctx.inputs["end"])
 
 
 def last_slot(ctx: Context) -> Tensor:
@@ -67,7 +68,8 @@ def area(ctx: Context, region: Area, frame: Frame) -> Tensor:
         case "answer":
             return live(ctx, frame) & (slots >= start)
         case "masked":
-            return look(ctx, ctx.values["masked"], frame)
+            masked = look(ctx, ctx.values["masked"], frame)
+            return masked & live(ctx, frame) if "canvas_end" in ctx.values else masked
         case "last":
             return slots == _col(last_slot(ctx))
 
@@ -81,7 +83,8 @@ def block(ctx: Context, name: str, frame: Frame) -> Tensor:
 def bounds(ctx: Context, region: Expr) -> tuple[Tensor, Tensor]:
     """First slot of a region and the slot behind its last, [B] each; an empty region gives an empty stretch."""
     if isinstance(region, Name) and region.name in ctx.blocks:
-        return ctx.blocks[region.name].start, ctx.blocks[region.name].end
+        start, end = ctx.blocks[region.name].start, ctx.blocks[region.name].end
+        return start, torch.minimum(end, present_end(ctx)) if "canvas_end" in ctx.values else end
     marks = inside(ctx, region, canvas(ctx)).to(torch.int64)
     first = torch.argmax(marks, 1)
     end = ctx.capacity - torch.argmax(torch.flip(marks, [1]), 1)

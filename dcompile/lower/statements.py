@@ -12,7 +12,7 @@ from dcompile.lower.calls import call
 from dcompile.lower.context import Block, Context, either
 from dcompile.lower.regions import present_end
 from dcompile.lower.variables import LOOPS, reset, written
-from dcompile.lower.writes import append, assign, write
+from dcompile.lower.writes import append, assign, truncate, write
 from dcompile.strategy import Assign, Break, Call, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write, walk
 
 
@@ -44,6 +44,8 @@ def statement(ctx: Context, stmt: Stmt) -> None:
             assign(ctx, stmt)
         case Write(action="append"):
             append(ctx, stmt)
+        case Write(action="truncate"):
+            truncate(ctx, stmt)
         case Write():
             write(ctx, stmt)
         case Break():
@@ -98,7 +100,8 @@ def for_blocks(ctx: Context, stmt: ForBlocks) -> None:
 
     def step() -> Tensor:
         ctx.put(counter, ctx.values[counter] + 1)
-        return here() < stop
+        more = here() < stop
+        return more & (here() < present_end(ctx)) if "canvas_end" in ctx.values else more
 
     loop(ctx, stmt, stmt.body, {counter: first}, step, enter=enter, start=lambda: origin + first * stmt.size < stop)
     ctx.blocks.pop(stmt.var, None)
@@ -107,7 +110,8 @@ def for_blocks(ctx: Context, stmt: ForBlocks) -> None:
 def _stretch(ctx: Context, over: str) -> tuple[Tensor, Tensor]:
     """The slots [first, end) that blocks are counted over, [B] each."""
     if over in ctx.blocks:
-        return ctx.blocks[over].start, ctx.blocks[over].end
+        start, end = ctx.blocks[over].start, ctx.blocks[over].end
+        return start, torch.minimum(end, present_end(ctx)) if "canvas_end" in ctx.values else end
     return ctx.inputs["pad" if over == "canvas" else "start"], present_end(ctx)
 
 

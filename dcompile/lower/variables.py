@@ -64,6 +64,8 @@ def _canvas(ctx: Context) -> None:
         ctx.values[name] = ctx.zeros()
     ctx.values["batch_calls"] = torch.zeros(1, dtype=torch.int64)
     ctx.values["done"], ctx.values["ended"] = ctx.zeros(torch.bool), ctx.zeros(torch.bool)
+    if any(isinstance(n, Write) and n.action == "truncate" for n in walk(ctx.strategy.body)):
+        ctx.values["canvas_end"] = ctx.inputs["end"]
     if any(isinstance(n, Write) and n.action in ("mask", "overwrite") for n in walk(ctx.strategy.body)):
         ctx.inputs["fixed"] = _answer(ctx) & ~ctx.values["masked"]
 
@@ -97,6 +99,8 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
                     names |= {"stored", *cache_names(ctx)}
             case Write(action="append"):
                 names |= {"tokens", "order", "filled", "ended", "done"}
+            case Write(action="truncate"):
+                names |= {"order", "masked", "canvas_end"}
             case Write():
                 names |= {"tokens", "order", "masked"}
             case Assign(name=name) | For(var=name):

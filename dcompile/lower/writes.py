@@ -8,7 +8,7 @@ from torch import Tensor
 from dcompile.lower import ending
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import canvas, look, places, store
-from dcompile.lower.regions import frame_of, present_end
+from dcompile.lower.regions import bounds, frame_of, present_end
 from dcompile.lower.variables import mask_id
 from dcompile.strategy import Assign, Expr, Write
 
@@ -42,6 +42,19 @@ def write(ctx: Context, stmt: Write) -> None:
             ctx.values["masked"] = store(ctx, ctx.values["masked"], frame, masked & ~at)
     _set(ctx, frame, at, "tokens", new)
     _set(ctx, frame, at, "order", ctx.values["calls"].reshape(-1, 1))
+
+
+def truncate(ctx: Context, stmt: Write) -> None:
+    """The canvas ends before the first slot of a region. What is behind is dead: it counts as masked from then on, so
+    that the committed run ends there, and as written by no call."""
+    assert stmt.region is not None
+    first, end = bounds(ctx, stmt.region)
+    cut = torch.where(end > first, torch.maximum(first, ctx.inputs["start"]), ctx.values["canvas_end"])
+    ctx.put("canvas_end", cut)
+    slots = places(ctx, canvas(ctx))
+    dead = (slots >= ctx.values["canvas_end"].reshape(-1, 1)) & (slots < ctx.inputs["end"].reshape(-1, 1))
+    ctx.values["masked"] = ctx.values["masked"] | dead
+    ctx.values["order"] = torch.where(dead, 0, ctx.values["order"])
 
 
 def append(ctx: Context, stmt: Write) -> None:

@@ -108,12 +108,14 @@ def _for_blocks(row: Row, stmt: ForBlocks) -> None:
     elif stmt.over == "canvas":
         first, stop = 0, row.end
     else:
-        inside = row.variables[stmt.over].nonzero().flatten().tolist()
+        inside = [i for i in row.variables[stmt.over].nonzero().flatten().tolist() if i < row.end]
         first, stop = (inside[0], inside[-1] + 1) if inside else (0, 0)
     if stmt.short == "error" and (stop - first) % stmt.size:
         title = f"{stop - first} positions are no whole number of blocks of {stmt.size}"
         raise error("uneven-blocks", title, f"ask for a multiple of {stmt.size} tokens")
     for begin_ in range(first, stop, stmt.size):
+        if begin_ >= row.end:  # truncated since
+            break
         if stmt.over == "canvas" and stmt.skip_prompt and begin_ + stmt.size <= row.start:
             continue
         positions = torch.arange(row.size)

@@ -23,8 +23,11 @@ def append(row: Row, stmt: Write) -> bool:
 
 
 def write(row: Row, stmt: Write) -> None:
-    """`commit`, `overwrite`, `mask`."""
+    """`commit`, `overwrite`, `mask`, `truncate`."""
     assert stmt.region is not None
+    if stmt.action == "truncate":
+        _truncate(row, region(row, stmt.region))
+        return
     first = 0 if stmt.action == "overwrite" else row.start
     at = [i for i in region(row, stmt.region) if first <= i < row.end and i not in row.fixed]
     if stmt.action == "mask":
@@ -47,6 +50,16 @@ def write(row: Row, stmt: Write) -> None:
         _put(row, _follow(row, chosen))
     else:
         _put(row, chosen, masked=None)
+
+
+def _truncate(row: Row, behind: list[int]) -> None:
+    """The canvas ends before the first of these positions."""
+    if not behind:
+        return
+    row.filled = max(behind[0] - row.start, 0)
+    row.memory.stored -= set(range(row.end, row.size))
+    for position in range(row.end, row.size):
+        row.masked[position], row.order[position] = False, 0
 
 
 def _put(row: Row, chosen: dict[int, int], masked: bool | None = False) -> None:
