@@ -27,16 +27,23 @@ def dparallel(case: Case) -> Plan:
     return Plan(standard(f"dparallel_{CACHES[case.function]}"), settings, p["gen_length"], {"eos_ids": ()})
 
 
+LEARN2PD = {
+    "generate_learn2parallel": "learn2pd",
+    "generate_with_dual_cache": "learn2pd_dual",
+    "generate_l2p_eot": "learn2pd_eot",
+    "generate_predict_eot": "end_of_text",
+}
+
+
 def learn2pd(case: Case) -> Plan:
     p = case.params
-    settings = {
-        "block": p["block_length"],
-        "steps": p["steps"],
-        "accept": p["accept_thres"],
-        "filter": filter_file(case.filter),
-    }
-    name = {"generate_learn2parallel": "learn2pd", "generate_with_dual_cache": "learn2pd_dual"}[case.function]
-    return Plan(standard(name), settings, p["gen_length"], {"eos_ids": ()})
+    settings = {"block": p["block_length"], "steps": p["steps"]}
+    if case.filter:
+        settings |= {"accept": p["accept_thres"], "filter": filter_file(case.filter)}
+    cuts = "eos_literal" in p
+    if cuts:
+        settings["end"] = p["eos_literal"]
+    return Plan(standard(LEARN2PD[case.function]), settings, p["gen_length"], {"eos_ids": ()}, returned=cuts)
 
 
 METHODS: dict[str, Callable[[Case], Plan]] = {"dparallel": dparallel, "learn2pd": learn2pd, "localleap": local_leap}
