@@ -233,8 +233,7 @@ def _installed() -> Iterator[None]:
 
 
 def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
-    """What an artifact says of itself and how it speaks: the strategy, its modules, the tokenizer, the
-    chat template."""
+    """What an artifact says of itself and how it speaks: strategy, modules, tokenizer, chat template."""
     (folder / "strategy.dcs").write_text(strategy.text, encoding="utf-8")
     for module in strategy.modules:
         (folder / MODULES).mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from dcompile.artifact import Canvas, GraphFile, Manifest, Port, StrategyText
-from dcompile.strategy import Ended, ForBlocks, Stop, Strategy, Write, session_states, walk
+from dcompile.strategy import ForBlocks, Strategy, Write, session_states, stops_on_eos, walk
 from dcompile.version import VERSION
 
 if TYPE_CHECKING:
@@ -42,11 +42,6 @@ def describe(program: Program, target: str, files: Mapping[str, str], rng: bool)
         session=_session(program),
         versions=_versions(TOOLS + TARGET_TOOLS.get(target, ())),
     )
-
-
-def stops_on_eos(strategy: Strategy) -> bool:
-    """Whether an eos ends a row: `stop on eos`, or `eos` in a condition."""
-    return any(isinstance(n, Ended) or (isinstance(n, Stop) and n.condition is None) for n in walk(strategy.body))
 
 
 def _text(strategy: Strategy) -> StrategyText:

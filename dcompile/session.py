@@ -71,8 +71,7 @@ class Session:
         chosen = _options(options)
         if chosen.stops:
             self._tokenizer("a stop string")
-        encode = lambda words: self._tokenizer("a template").encode(words, special=False)  # noqa: E731
-        rows = requests(manifest, [self.encode(p) for p in prompts], chosen, encode)
+        rows = requests(manifest, [self.encode(p) for p in prompts], chosen, self._template)
         check(manifest, rows)
         return Generation(manifest, self.executable, self.text, rows, chosen.stops, self.memory)
 
@@ -85,6 +84,10 @@ class Session:
         if isinstance(prompt, str):
             return tuple(self._tokenizer("a text").encode(prompt))
         return tuple(operator.index(i) for i in prompt)
+
+    def _template(self, words: str) -> Sequence[int]:
+        """A template's text as token ids."""
+        return self._tokenizer("a template").encode(words, special=False)
 
     def _tokenizer(self, what: str) -> Text:
         if self.text is None:

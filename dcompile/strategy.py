@@ -416,12 +416,18 @@ RESERVED = re.compile(
     r"|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
     r"|(k|v|visits|broken|block)\d+|(session|rows|tail)_\w+"
 )
-"""Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`)."""
+"""Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`,
+`session_n` becomes `own_session_n`)."""
 
 
 def session_states(strategy: Strategy) -> tuple[State, ...]:
     """The states that go from one run to the next."""
     return tuple(s for s in strategy.states if s.lifetime == "session")
+
+
+def stops_on_eos(strategy: Strategy) -> bool:
+    """Whether an eos ends a row: `stop on eos`, or `eos` in a condition."""
+    return any(isinstance(n, Ended) or (isinstance(n, Stop) and n.condition is None) for n in walk(strategy.body))
 
 
 def walk(node: object) -> Iterator[object]:

@@ -15,7 +15,7 @@ from dcompile.lower.variables import declare
 from dcompile.models import Model
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
-from dcompile.strategy import Area, Call, Ended, Stop, Strategy, session_states, walk
+from dcompile.strategy import Area, Call, Strategy, session_states, stops_on_eos, walk
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
@@ -93,11 +93,6 @@ def _asked(ctx: Context) -> Tensor:
     if "canvas_end" not in ctx.values:
         return length
     return torch.minimum(length, ctx.values["canvas_end"] - ctx.inputs["start"])
-
-
-def stops_on_eos(strategy: Strategy) -> bool:
-    """Whether an eos ends a row: `stop on eos`, or `eos` in a condition."""
-    return any(isinstance(n, Ended) or (isinstance(n, Stop) and n.condition is None) for n in walk(strategy.body))
 
 
 def _shape(tensor: Tensor) -> tuple[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from dcompile.reference.forward import blank
 from dcompile.reference.result import Forced, Result
 from dcompile.reference.row import Row
 from dcompile.reference.statements import RowEnds, reset, sequence
-from dcompile.strategy import Canvas, Ended, Stop, Strategy, session_states, walk
+from dcompile.strategy import Canvas, Strategy, session_states, stops_on_eos
 
 
 def run(
@@ -84,12 +84,10 @@ def extent(canvas: Canvas, start: int, length: int) -> int:
 
 
 def _result(row: Row, stopped: bool) -> Result:
-    nodes = list(walk(row.strategy.body))
-    stops = any(isinstance(n, Ended) or (isinstance(n, Stop) and n.condition is None) for n in nodes)
     grows = row.strategy.canvas.init == "empty"
     output = row.tokens[row.start : row.start + min(row.filled, row.length)]
     ids = row.controls.eos_ids
-    eos = stops and any(t in ids for t in row.answer_run[: row.length])
+    eos = stops_on_eos(row.strategy) and any(t in ids for t in row.answer_run[: row.length])
     if eos:
         output = output[: next(n for n, token in enumerate(output) if token in ids) + 1]
     order = row.order[row.start : row.end]
