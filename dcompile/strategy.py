@@ -14,24 +14,30 @@ from typing import Literal as OneOf
 
 from dcompile.source import NOWHERE, Span
 
-Base = OneOf["int", "float", "bool", "token"]
+Base = OneOf["int", "float", "bool", "token", "dist"]
 
 
 @dataclass(frozen=True)
 class Type:
-    """What an expression is: `base`, and whether there is one value for each position."""
+    """What an expression is: `base`, whether there is one value for each position, and whether for each token of the
+    vocabulary too. A `dist` is a distribution per position: float32 log-probabilities, NONE everywhere for `none`."""
 
     base: Base
     each: bool = False
+    wide: bool = False
 
     def __str__(self) -> str:
         if self == REGION:
             return "region"
-        return f"{self.base} per position" if self.each else self.base
+        if self.base == "dist":
+            return "dist"
+        return self.base + " per position" * self.each + " and token" * self.wide
 
 
 INT, FLOAT, BOOL, TOKEN = Type("int"), Type("float"), Type("bool"), Type("token")
 REGION, FIELD, TOKENS = Type("bool", True), Type("float", True), Type("token", True)
+DIST, TABLE = Type("dist", True, True), Type("float", True, True)
+NONE = 1.0  # no logarithm of a probability
 
 
 # ---------------------------------------------------------------- expressions
@@ -146,18 +152,34 @@ class Reduce(Expr):
 class Score(Expr):
     """A number per readable position of the distribution that call `dist` (its `Call.name`) returned.
 
-    `max` probability of the most likely token, `token` (argmax at temperature 0, otherwise a draw), `sample` (the
-    same token), `entropy` (nats), `margin` (top-1 minus top-2 probability), `gap` (top-1 minus top-2 logit), `prob`
-    (probability of token `of`). Computed in float32. `warped`: from the distribution after penalties, temperature,
-    top-k, top-p and min-p, instead of the clean one. `without`: token ids whose logits are taken out first (clean,
-    renormalised); does not change which token is proposed.
+    `max` probability of the most likely token, `top` that token, `token` (argmax at temperature 0, otherwise a draw),
+    `sample` (the same token), `entropy` (nats), `margin` (top-1 minus top-2 probability), `gap` (top-1 minus top-2
+    logit), `prob` (probability of token `of`). Computed in float32. `warped`: from the distribution after penalties,
+    temperature, top-k, top-p and min-p, instead of the clean one. `without`: token ids whose logits are taken out first
+    (clean, renormalised); does not change which token is proposed. `dist`: the clean distribution itself, each
+    probability at least 1e-38; `none` at positions that cannot be read.
     """
 
     dist: str
-    kind: OneOf["max", "token", "sample", "entropy", "margin", "gap", "prob"]
+    kind: OneOf["max", "top", "token", "sample", "entropy", "margin", "gap", "prob", "dist"]
     of: Expr | None = None
     warped: bool = False
     without: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Divergence(Expr):
+    """Kullback-Leibler divergence of `left` from `right` (both DIST), in nats, per position; 3e38 where one is none."""
+
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True)
+class OneHot(Expr):
+    """A table: 1 at the token `of` of each position, 0 at all others."""
+
+    of: Expr
 
 
 @dataclass(frozen=True)
@@ -225,6 +247,16 @@ class Call(Stmt):
     guidance: Expr | None
     temperature: Expr | None
     site: int
+
+
+@dataclass(frozen=True)
+class Adjust(Stmt):
+    """`name = dist plus x`: what call `dist` returned, the table `plus` added to its logits. It can be read where
+    `dist` can, and draws with the same numbers."""
+
+    name: str
+    dist: str
+    plus: Expr
 
 
 @dataclass(frozen=True)
@@ -353,7 +385,8 @@ class ModelUse:
 
 @dataclass(frozen=True)
 class State:
-    """A declared variable, reset to `init` at the start of its lifetime; one copy per row."""
+    """A declared variable, reset to `init` at the start of its lifetime; one copy per row. A wide one (`Type.wide`)
+    that lives for a block holds the positions of the outermost block around alone: all others have `init` always."""
 
     name: str
     type: Type
@@ -423,6 +456,26 @@ RESERVED = re.compile(
 def session_states(strategy: Strategy) -> tuple[State, ...]:
     """The states that go from one run to the next."""
     return tuple(s for s in strategy.states if s.lifetime == "session")
+
+
+def outer_blocks(body: tuple[Stmt, ...]) -> Iterator[ForBlocks]:
+    """The loops over blocks that stand in no other one."""
+    for node in body:
+        if isinstance(node, ForBlocks):
+            yield node
+        elif isinstance(node, If):
+            yield from outer_blocks(node.then + node.orelse)
+        elif isinstance(node, (For, While, Repeat)):
+            yield from outer_blocks(node.body)
+
+
+def held(state: State, strategy: Strategy) -> int | None:
+    """How many positions a state holds, None for those of the whole canvas, 0 for one value a row."""
+    if not state.type.each:
+        return 0
+    if not state.type.wide or state.lifetime != "block":
+        return None
+    return max((loop.size for loop in outer_blocks(strategy.body)), default=1)
 
 
 def stops_on_eos(strategy: Strategy) -> bool:

@@ -117,6 +117,10 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def with_(self, meta: Meta, c: list[Any]) -> syntax.Option:
         return syntax.Option(self._span(meta), self._ident(c[0]), c[1])
 
+    def plus(self, meta: Meta, c: list[Any]) -> syntax.Option:
+        span = self._span(meta)
+        return syntax.Option(span, syntax.Ident(Span(span.start, span.start + 4, self.source), "plus"), c[0])
+
     def invoke(self, meta: Meta, c: list[Any]) -> syntax.Invoke:
         return syntax.Invoke(self._span(meta), self.apply(meta, c))
 

@@ -52,6 +52,13 @@ def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> 
     seen: set[str] = set()
     for option in options:
         name = option.name.name
+        if name == "plus":
+            ctx.fail(
+                "misplaced-option",
+                "`plus` stands behind a distribution",
+                option.span,
+                help="on the next line: `q = p plus x`",
+            )
         if name not in out:
             ctx.fail(
                 "unknown-argument",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
-from dcompile.dsl import modules, progress, readable, shapes
+from dcompile.dsl import dists, modules, progress, readable, shapes
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
 from dcompile.model import Facts
@@ -22,6 +22,7 @@ def check(strategy: Strategy) -> list[Diagnostic]:
     out += readable.unread(world, strategy)
     out += readable.appended(strategy.body)[1]
     out += _guidance(strategy)
+    out += dists.unfit(strategy)
     out += modules.unfit(world, strategy)
     if strategy.lossless and not out:
         verdict = lossless(world, strategy, cache(world, strategy))

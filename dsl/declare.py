@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label, suggest
-from dcompile.dsl import syntax
+from dcompile.dsl import dists, syntax
 from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import Context, Failed, ModelName, Scope, TokenList, Value, Variable
 from dcompile.dsl.values import constant, convert, expression
@@ -214,20 +214,13 @@ BASES = ("int", "float", "bool", "token")
 
 def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
     """`state x: float[canvas] = 0 per block`."""
-    if node.kind.name == "dist":
-        ctx.diagnostics.append(not_yet("stored distributions", node.kind.span))
-        raise Failed
-    if node.kind.name not in BASES:
+    if node.kind.name not in (*BASES, "dist"):
         ctx.fail(
             "unknown-type",
             f"there is no type `{node.kind.name}`",
             node.kind.span,
-            help=suggest(node.kind.name, BASES, "types"),
+            help=suggest(node.kind.name, (*BASES, "dist"), "types"),
         )
-    for dimension in node.dimensions:
-        if not isinstance(dimension, syntax.Word) or dimension.name != "canvas" or len(node.dimensions) > 1:
-            ctx.diagnostics.append(not_yet("tables as state", dimension.span))
-            raise Failed
     lifetime = node.lifetime.name if node.lifetime else "sequence"
     if lifetime not in LIFETIMES:
         assert node.lifetime is not None
@@ -237,11 +230,15 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
             node.lifetime.span,
             help=suggest(lifetime, LIFETIMES, "lifetimes"),
         )
-    if lifetime == "session" and node.dimensions:
-        ctx.diagnostics.append(not_yet("a session's state for each position", node.dimensions[0].span))
+    if node.kind.name == "dist":
+        type, init = dists.state(ctx, node)
+    else:
+        type = dists.dimensions(ctx, node)
+        init = _init(ctx, scope, node, Type(type.base))
+    if lifetime == "session" and type.each:
+        place = node.dimensions[0] if node.dimensions else node.kind
+        ctx.diagnostics.append(not_yet("a session's state for each position", place.span))
         raise Failed
-    type = Type(node.kind.name, bool(node.dimensions))  # type: ignore[arg-type]
-    init = _init(ctx, scope, node, Type(type.base))
     named = node.name.name
     unique = ctx.unique(named) if RESERVED.fullmatch(named) else named
     scope.names[named] = Variable(unique, type, True, node.name.span)

@@ -240,6 +240,9 @@ def _options(options: tuple[syntax.Option, ...]) -> str:
     for option in options:
         if option.name.name == "keep":
             out += f" keep {expr(option.value) if option.value else 'none'}"
+        elif option.name.name == "plus":
+            assert option.value is not None
+            out += f" plus {expr(option.value)}"
         else:
             assert option.value is not None
             out += f" with {option.name.name} {expr(option.value)}"

@@ -10,16 +10,19 @@ from dcompile.dsl.regions import EVERYTHING, World, ahead, conjuncts, steady, wi
 from dcompile.source import NOWHERE
 from dcompile.strategy import (
     REGION,
+    Adjust,
     Area,
     Assign,
     Break,
     Call,
+    Divergence,
     Expr,
     For,
     ForBlocks,
     If,
     Learned,
     Near,
+    OneHot,
     Op,
     Reduce,
     Repeat,
@@ -49,6 +52,12 @@ class Demand:
 def demands(expr: Expr | None, region: Expr = EVERYTHING) -> Iterator[Demand]:
     """Where each score below `expr` is read, if `expr` is wanted at `region`."""
     match expr:
+        case Score(kind="dist"):  # `none` where it is not known
+            return
+        case Divergence(left=left, right=right):
+            yield from (Demand(e, region) for e in (left, right) if isinstance(e, Score))
+        case OneHot(of=of):
+            yield from demands(of, region)
         case Score(of=of):
             yield Demand(expr, region)
             yield from demands(of, region)
@@ -116,12 +125,24 @@ def wanted(node: Stmt) -> Iterator[Demand]:
             yield from demands(stop)
 
 
+def called(strategy: Strategy) -> dict[str | None, Call]:
+    """The call that each distribution comes from."""
+    out: dict[str | None, Call] = {}
+    for node in walk(strategy.body):
+        if isinstance(node, Call):
+            out[node.name] = node
+        elif isinstance(node, Adjust):
+            out[node.name] = out[node.dist]
+    return out
+
+
 def unread(world: World, strategy: Strategy, shift: bool = False) -> Iterator[Diagnostic]:
     """An error for each score that is read where it may be unknown."""
-    calls = {n.name: n for n in walk(strategy.body) if isinstance(n, Call)}
+    calls = called(strategy)
     seen: set[tuple[int, str]] = set()
     for node in (n for n in walk(strategy.body) if isinstance(n, Stmt)):
-        for demand in wanted(node):
+        added = demands(node.plus, calls[node.name].feed) if isinstance(node, Adjust) else ()
+        for demand in (*wanted(node), *added):
             feed = calls[demand.score.dist].feed
             known = readable(world, feed, demand.region, shift and demand.region != LAST)
             place = (node.span.start, demand.score.dist)
@@ -138,6 +159,8 @@ def appended(body: tuple[Stmt, ...], moved: frozenset[str] = frozenset()) -> tup
         match node:
             case Call(name=str(name)):
                 moved -= {name}
+            case Adjust(name=name, dist=dist):
+                moved = moved | {name} if dist in moved else moved - {name}
             case Write(action="append", tokens=tokens):
                 names = {n.dist for n in walk(tokens) if isinstance(n, Score)}
                 if names & moved:

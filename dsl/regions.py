@@ -149,6 +149,8 @@ def occupied(world: World, a: Expr, given: Expr, seen: frozenset[str] = frozense
             return occupied(world, core, given, seen)
         case Op(op="or", args=args):
             return any(occupied(world, arg, given, seen) for arg in args)
+        case Op(op="select", args=(Reduce(kind="any", region=region), then, other)) if then == region:
+            return occupied(world, other, given, seen)  # `R if any(R) else other`
         case Op(op="select", args=(_, then, other)):
             return occupied(world, then, given, seen) and occupied(world, other, given, seen)
         case Name(name=name) if name not in seen and world.values.get(name):

@@ -10,8 +10,8 @@ from dcompile.dsl.values import builtin, constant, value
 from dcompile.source import Span
 from dcompile.strategy import TOKENS, Expr, Score, Type
 
-SCORES = ("max", "token", "sample", "entropy", "margin", "gap")
-LATER = {"top": "`top(k)` of a distribution", "logits": "`logits`", "q": "draft probabilities"}
+SCORES = ("max", "top", "token", "sample", "entropy", "margin", "gap")
+LATER = {"logits": "`logits`", "q": "draft probabilities"}
 
 
 def view(ctx: Context, scope: Scope, node: syntax.Expr) -> tuple[Distribution, bool, tuple[int, ...]]:
@@ -65,6 +65,9 @@ def score(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method) ->
     if name in LATER:
         ctx.diagnostics.append(not_yet(LATER[name], node.name.span))
         raise Failed
+    if name == "top" and isinstance(node, syntax.Method):
+        ctx.diagnostics.append(not_yet("`top(k)` of a distribution", node.name.span))
+        raise Failed
     dist, warped, without = view(ctx, scope, node.value)
     if name == "prob":
         return _prob(ctx, scope, node, dist, warped, without)
@@ -81,7 +84,7 @@ def score(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method) ->
         ctx.fail(
             "unknown-score", f"`{name}` is one, whatever is taken out or warped", node.span, help=f"write `p.{name}`"
         )
-    type = TOKENS if name in ("token", "sample") else Type("float", True)
+    type = TOKENS if name in ("top", "token", "sample") else Type("float", True)
     return Score(type, node.span, dist.name, name, None, warped, without)  # type: ignore[arg-type]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable as Fn
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import syntax
+from dcompile.dsl import dists, syntax
 from dcompile.dsl.inline import rule
 from dcompile.dsl.scope import Callable, Context, Distribution, ModelName, Scope, Trained, lookup
 from dcompile.dsl.values import constant, described, expression, number, op, region, to_float, value
@@ -250,7 +250,7 @@ def _larger(ctx: Context, scope: Scope, node: syntax.Apply, first: syntax.Expr, 
     kind = node.function.name
     if kind not in ("min", "max"):
         ctx.fail("unknown-argument", f"`{kind}` takes one argument", second.span, help=f"`{kind}(x in region)`")
-    left, right = (number(ctx, expression(ctx, scope, e), "the value") for e in (first, second))
+    left, right = (number(ctx, expression(ctx, scope, e), "the value", wide=True) for e in (first, second))
     if left.type.base != right.type.base:
         left, right = to_float(left), to_float(right)
     return op(kind, left.type.base, (left, right), node.span)
@@ -258,12 +258,21 @@ def _larger(ctx: Context, scope: Scope, node: syntax.Apply, first: syntax.Expr, 
 
 def _math(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
     kind = node.function.name
-    inner = number(ctx, expression(ctx, scope, need(ctx, node, a, "value")), "the value")
+    given = expression(ctx, scope, need(ctx, node, a, "value"))
+    inner = number(ctx, given, "the value", wide=kind not in ("floor", "ceil"))
     if kind == "abs":
         return op("abs", inner.type.base, (inner,), node.span)
     if kind in ("floor", "ceil"):
         return inner if inner.type.base == "int" else op(kind, "int", (inner,), node.span)
     return op(kind, "float", (to_float(inner),), node.span)
+
+
+def _kl(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
+    return dists.kl(ctx, scope, node.span, need(ctx, node, a, "distribution"), need(ctx, node, a, "other"))
+
+
+def _onehot(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
+    return dists.onehot(ctx, scope, node.span, need(ctx, node, a, "token"))
 
 
 def _token(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
@@ -282,6 +291,8 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
     "whole": (("region", "size"), (), _whole),
     "unreadable": (("region",), (), _unreadable),
     "token": (("id",), (), _token),
+    "kl": (("distribution", "other"), (), _kl),
+    "onehot": (("token",), (), _onehot),
     "blocks": (("over", "size"), ("short",), _blocks),
     **dict.fromkeys(("before", "after", "from", "upto", "first"), (("region",), (), _near)),
     **dict.fromkeys(("any", "count"), (("region",), (), _set)),
@@ -290,8 +301,8 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
 }
 USAGE = {
     "take": "take(R, by: p.max desc, while: p.max >= 0.9, atleast: 1)", "top": "top(R, n, by: p.max)",
-    "dilate": "dilate(R, radius)", "whole": "whole(R, size)", "token": "token(id)", "any": "any(R)",
-    "count": "count(R)",
+    "dilate": "dilate(R, radius)", "whole": "whole(R, size)", "token": "token(id)", "any": "any(R)", "kl": "kl(p, P)",
+    "count": "count(R)", "onehot": "onehot(p.token)",
     "sum": "sum(x in R)", "mean": "mean(x in R)", "all": "all(x in R)", "max": "max(x in R)", "min": "min(x in R)",
     "blocks": "blocks(answer, size)",
 }  # fmt: skip

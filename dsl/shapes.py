@@ -6,9 +6,9 @@ import math
 
 from dcompile.model import Facts
 from dcompile.source import Span
-from dcompile.strategy import Area, Dilate, Expr, ForBlocks, Literal, Name, Near, Op, Strategy, Take, Whole, walk
+from dcompile.strategy import Area, Dilate, Expr, ForBlocks, Literal, Name, Near, Op, Strategy, Take, Whole, held, walk
 
-BYTES = {"int": 8, "float": 4, "bool": 1, "token": 8}
+BYTES = {"int": 8, "float": 4, "bool": 1, "token": 8, "dist": 4}
 
 
 def positions(strategy: Strategy, region: Expr) -> int | None:
@@ -63,8 +63,13 @@ def memory(
         out.append(("keys and values", 2 * facts.layers * facts.kv_heads * facts.head_dim * slots * batch * kv_bytes))
     out.append(("canvas (token, status)", batch * slots * (BYTES["token"] + 1)))
     for state in strategy.states:
-        size = BYTES[state.type.base]
-        out.append((f"state {state.name}: {state.type}", batch * size * (slots if state.type.each else 1)))
+        if state.type.wide and facts is None:
+            continue  # how many tokens there are is the model's to say
+        rows = held(state, strategy)
+        size = BYTES[state.type.base] * (facts.vocab if facts is not None and state.type.wide else 1)
+        out.append(
+            (f"state {state.name}: {state.type}", batch * size * (slots if rows is None else max(min(rows, slots), 1)))
+        )
     return (*out, ("total", sum(size for _, size in out)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import suggest
-from dcompile.dsl import inline, loops, syntax
+from dcompile.dsl import dists, inline, loops, syntax
 from dcompile.dsl.calls import call
 from dcompile.dsl.scope import (
     WORDS,
@@ -19,9 +19,10 @@ from dcompile.dsl.scope import (
     close,
     lookup,
 )
-from dcompile.dsl.values import convert, expression, region, value
+from dcompile.dsl.values import convert, described, expression, region, value
 from dcompile.strategy import (
     BOOL,
+    DIST,
     REGION,
     TOKENS,
     Area,
@@ -113,13 +114,25 @@ def assign(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
         found = scope.find(node.value.function.name)
         if found is not None and isinstance(found[1], ModelName):
             return call(ctx, scope, node.name, node.value, node.options)
+    if node.options and node.options[0].name.name == "plus":
+        return dists.adjust(ctx, scope, node)
     if node.options:
         ctx.fail(
             "misplaced-option", f"`{node.options[0].name.name}` stands only behind a model call", node.options[0].span
         )
-    expr = expression(ctx, scope, node.value)
     found = scope.find(node.name.name)
+    if found is not None and isinstance(found[1], Variable) and found[1].type == DIST:
+        return dists.assign(ctx, scope, node, found[1])
+    expr = expression(ctx, scope, node.value)
     if found is None or isinstance(found[1], Broken):
+        if expr.type.wide:
+            what = f"`{node.name.name}` would hold {described(expr.type)}"
+            ctx.fail(
+                "misplaced-table",
+                what,
+                node.name.span,
+                help="such a variable is declared: `state C: float[canvas, vocab] = 0`",
+            )
         unique = ctx.unique(node.name.name)
         scope.names[node.name.name] = Variable(unique, expr.type, False, node.name.span)
         return Assign(node.span, unique, expr)
@@ -132,6 +145,8 @@ def assign(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
             help="use another name for the value",
         )
     converted = convert(ctx, expr, target.type, f"`{node.name.name}`")
+    if target.type.wide:
+        return Assign(node.span, target.name, dists.spread(converted))
     return Assign(node.span, target.name, spread(converted) if target.type.each else converted)
 
 

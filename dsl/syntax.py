@@ -151,7 +151,7 @@ class Stmt(Node):
 
 @dataclass(frozen=True)
 class Option(Node):
-    """`keep none` (no value), `keep R`, `with name value` behind a model call."""
+    """`keep none` (no value), `keep R`, `with name value` behind a model call; `plus x` behind a distribution."""
 
     name: Ident
     value: Expr | None

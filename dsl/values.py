@@ -51,7 +51,8 @@ COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 def op(name: str, base: Base, args: tuple[Expr, ...], span: Span) -> Expr:
     """An operation, done now if its arguments are known; per position if any argument is."""
-    return fold(Op(Type(base, any(a.type.each for a in args)), span, name, args))
+    type = Type(base, any(a.type.each for a in args), any(a.type.wide for a in args))
+    return fold(Op(type, span, name, args))
 
 
 def to_float(expr: Expr) -> Expr:
@@ -63,7 +64,11 @@ def to_float(expr: Expr) -> Expr:
 
 
 def convert(ctx: Context, expr: Expr, wanted: Type, what: str) -> Expr:
-    """`expr` as `wanted`: an int may become a float, a row value may stand for one value per position."""
+    """`expr` as `wanted`: an int may become a float, a row value may stand for one value per position, and one for each
+    position for one per token too."""
+    if expr.type.wide and not wanted.wide:
+        what_is = f"this is {described(expr.type)}"
+        ctx.fail("wrong-type", f"{what} must be {_asked(wanted)}", expr.span, what_is)
     if expr.type.each and not wanted.each:
         help = "reduce it: `any(...)`, `count(...)`, `sum(... in region)`" if expr.type != TOKENS else None
         ctx.fail(
@@ -90,7 +95,9 @@ def described(type: Type) -> str:
     """A type in words: `an int`, `a region`, `a float per position`."""
     if type == REGION:
         return "a region"
-    return article(type.base) + (" per position" if type.each else "")
+    if type.base == "dist":
+        return "a distribution"
+    return article(type.base) + " per position" * type.each + " and token" * type.wide
 
 
 def _asked(wanted: Type) -> str:
@@ -243,13 +250,13 @@ def unary(ctx: Context, operand: Expr, sign: str, span: Span) -> Expr:
     """`-x`, `not x`."""
     if sign == "not":
         return op("not", "bool", (convert(ctx, operand, Type("bool", True), "what stands behind `not`"),), span)
-    number(ctx, operand, "what stands behind `-`")
+    number(ctx, operand, "what stands behind `-`", wide=True)
     return op("neg", operand.type.base, (operand,), span)
 
 
-def number(ctx: Context, expr: Expr, what: str, help: str | None = None) -> Expr:
-    """An int or a float, per row or per position."""
-    if expr.type.base not in ("int", "float"):
+def number(ctx: Context, expr: Expr, what: str, help: str | None = None, wide: bool = False) -> Expr:
+    """An int or a float, per row or per position; one per token too where `wide`."""
+    if expr.type.base not in ("int", "float") or (expr.type.wide and not wide):
         ctx.fail("wrong-type", f"{what} must be a number", expr.span, f"this is {described(expr.type)}", help)
     return expr
 
@@ -265,7 +272,8 @@ def binary(ctx: Context, scope: Scope, node: syntax.Binary) -> Expr:
         return op(name, "bool", (left, right), node.span)
     for side in (left, right):
         tokens = "token" in (left.type.base, right.type.base) and name in ("eq", "ne")
-        number(ctx, side, f"each side of `{node.op}`", "a token is compared with `token(id)`" if tokens else None)
+        help = "a token is compared with `token(id)`" if tokens else None
+        number(ctx, side, f"each side of `{node.op}`", help, wide=name in ("add", "sub", "mul", "div"))
     if name in ("floordiv", "mod"):
         for side in (left, right):
             convert(ctx, side, Type("int", True), f"each side of `{node.op}`")

@@ -11,6 +11,7 @@ from dcompile.source import NOWHERE, Span
 from dcompile.strategy import (
     INT,
     REGION,
+    Adjust,
     Area,
     Call,
     Expr,
@@ -159,6 +160,8 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 yield Verdict("lossy", "guidance changes the model's distribution", node.span)
             case Call(temperature=Expr()):
                 yield Verdict("lossy", "the temperature of the run is replaced", node.span)
+            case Adjust():
+                yield Verdict("lossy", "what is added changes the model's distribution", node.span)
             case Write(action="overwrite" | "mask"):
                 yield Verdict("lossy", f"`{node.action}` revises tokens", node.span)
             case Write(action="truncate"):

@@ -36,8 +36,8 @@ def call(ctx: Context, stmt: Call) -> None:
     facts = ctx.model.facts
     temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
     visits = _visits(ctx, stmt, frame, fed & running.reshape(-1, 1))
-    causal = ctx.strategy.models[0].attention == "causal"
-    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, facts.shift, causal, temperature, visits, dict(ctx.values))
+    causal, now = ctx.strategy.models[0].attention == "causal", dict(ctx.values)
+    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, facts.shift, causal, temperature, visits, now, fed)
 
 
 def prefill(ctx: Context) -> None:

@@ -42,11 +42,21 @@ class Block:
     width: int
 
 
+@dataclass(frozen=True, eq=False)
+class Adjusted:
+    """A table that is added to logits, and what its names meant when it was."""
+
+    plus: Expr
+    values: dict[str, Tensor]
+    dists: dict[str, Dist]
+
+
 @dataclass(frozen=True)
 class Dist:
     """What a call returned: logits [B, W, V] for the rows of `frame`; `shift`: row i predicts position i + 1.
     `visits` [B, C]: how often this statement drew at each position before, None without a generator. `canvas`:
-    the variables as they stood at the call; penalties look at its tokens."""
+    the variables as they stood at the call; penalties look at its tokens. `fed` [B, W]: the rows that mean something.
+    `adjusted`: what was added to the logits since."""
 
     site: int
     logits: Tensor
@@ -56,6 +66,8 @@ class Dist:
     temperature: Tensor | None
     visits: Tensor | None
     canvas: dict[str, Tensor]
+    fed: Tensor
+    adjusted: tuple[Adjusted, ...] = ()
 
 
 @dataclass

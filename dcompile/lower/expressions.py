@@ -7,13 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dcompile.lower import ending, modules, regions, scores, selection
+from dcompile.lower import dists, ending, modules, regions, scores, selection
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import look, places
 from dcompile.strategy import (
     Area,
     Base,
     Dilate,
+    Divergence,
     Ended,
     Expr,
     Field,
@@ -22,6 +23,7 @@ from dcompile.strategy import (
     MaskToken,
     Name,
     Near,
+    OneHot,
     Op,
     Reduce,
     RunInput,
@@ -34,6 +36,7 @@ from dcompile.strategy import (
 
 DTYPES: dict[Base, torch.dtype] = {
     "int": torch.int64, "float": torch.float32, "bool": torch.bool, "token": torch.int64,
+    "dist": torch.float32,
 }  # fmt: skip
 
 OPS: dict[str, Callable[..., Tensor]] = {
@@ -82,8 +85,18 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
     match expr:
         case Name(name=name) if name in ctx.blocks:
             return regions.block(ctx, name, frame)
+        case Name(name=name) if expr.type.wide:
+            return dists.look_wide(ctx, name, frame)
         case Name(name=name):
             return look(ctx, ctx.values[name], frame)
+        case Literal(value=v):
+            return torch.full((ctx.batch, frame.width, ctx.model.facts.vocab), float(v))
+        case Divergence():
+            return dists.divergence(ctx, expr, frame)
+        case OneHot():
+            return dists.onehot(ctx, expr, frame)
+        case Score(kind="dist"):
+            return dists.whole(ctx, expr, frame)
         case Area():
             return regions.area(ctx, expr, frame)
         case Field(name="token"):
@@ -109,12 +122,19 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
         case Op(op="not", args=(a,)):
             return torch.logical_not(value(ctx, a, frame)) & regions.live(ctx, frame)
         case Op(op=op, args=args):
-            return OPS[op](*[_column(value(ctx, a, frame), a) for a in args])
+            column = _wide_column if expr.type.wide else _column
+            return OPS[op](*[column(value(ctx, a, frame), a) for a in args])
     raise AssertionError(f"no value per position: {expr}")
 
 
 def _column(tensor: Tensor, expr: Expr) -> Tensor:
     return tensor if expr.type.each else tensor.reshape(-1, 1)
+
+
+def _wide_column(tensor: Tensor, expr: Expr) -> Tensor:
+    if expr.type.wide:
+        return tensor
+    return tensor.unsqueeze(-1) if expr.type.each else tensor.reshape(-1, 1, 1)
 
 
 def reduce(ctx: Context, expr: Reduce) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dcompile.lower import sampling
-from dcompile.lower.context import Context, Dist, Frame
+from dcompile.lower.context import Adjusted, Context, Dist, Frame
 from dcompile.lower.frames import look, places, rows
 from dcompile.ops import FLOOR
 from dcompile.strategy import Field, Name, Score, walk
@@ -35,6 +36,8 @@ def _score(ctx: Context, expr: Score, dist: Dist, frame: Frame) -> Tensor:
         taken = sum_onehot(expr.without, logits.shape[-1])
         logits = torch.where(taken, FLOOR, logits)
     match expr.kind:
+        case "top":
+            return torch.argmax(logits, -1)
         case "max":
             return torch.softmax(logits, -1).amax(-1)
         case "entropy":
@@ -70,10 +73,28 @@ def temperature(ctx: Context, dist: Dist) -> Tensor:
 
 
 def logits_at(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
-    """The logits [B, W, V] that predict the slots of a frame."""
+    """The logits [B, W, V] that predict the slots of a frame, with what was added to them."""
+    logits = _rows_at(ctx, dist, frame)
+    for n, added in enumerate(dist.adjusted):
+        logits = _adjusted(ctx, dist, logits, added, frame, n)
+    return logits
+
+
+def _adjusted(ctx: Context, dist: Dist, logits: Tensor, added: Adjusted, frame: Frame, n: int) -> Tensor:
+    def sum_() -> Tensor:
+        now = ctx.values, ctx.dists
+        ctx.values, ctx.dists = added.values, added.dists
+        plus = ctx.value(added.plus, frame)
+        ctx.values, ctx.dists = now
+        return logits + plus
+
+    return _once(ctx, (*_which(ctx, dist), "adjusted", n, frame.key), sum_)
+
+
+def _rows_at(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
     if frame.key == dist.frame.key and not dist.shift:
         return dist.logits
-    key = (*_which(ctx, dist), "logits", frame.key)
+    key = (*_which(ctx, replace(dist, adjusted=())), "logits", frame.key)
 
     def picked() -> Tensor:
         fed = places(ctx, dist.frame)
@@ -100,7 +121,7 @@ def _top_two(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _which(ctx: Context, dist: Dist) -> tuple[object, ...]:
     """A distribution within the graph that is being recorded."""
-    return ctx.recorder.scope.serial, dist.site, id(dist.logits)
+    return ctx.recorder.scope.serial, dist.site, id(dist.logits), dist.adjusted
 
 
 def _once(ctx: Context, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dcompile.lower import ending
+from dcompile.lower import dists, ending
 from dcompile.lower.calls import call
 from dcompile.lower.context import Block, Context, either
 from dcompile.lower.regions import present_end
 from dcompile.lower.variables import LOOPS, reset, written
 from dcompile.lower.writes import append, assign, truncate, write
-from dcompile.strategy import Assign, Break, Call, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write, walk
+from dcompile.strategy import Adjust, Assign, Break, Call, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write, walk
 
 
 def sequence(ctx: Context, body: Sequence[Stmt]) -> None:
@@ -42,6 +42,8 @@ def statement(ctx: Context, stmt: Stmt) -> None:
             call(ctx, stmt)
         case Assign():
             assign(ctx, stmt)
+        case Adjust():
+            dists.adjust(ctx, stmt)
         case Write(action="append"):
             append(ctx, stmt)
         case Write(action="truncate"):

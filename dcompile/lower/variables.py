@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dcompile.lower import dists
 from dcompile.lower.context import Context
 from dcompile.lower.expressions import DTYPES
 from dcompile.lower.frames import canvas
@@ -125,6 +126,8 @@ def reset(ctx: Context, lifetime: str) -> None:
 
 def initial(ctx: Context, state: State) -> Tensor:
     """A state's first value, [B] or [B, C]."""
+    if state.type.wide:
+        return dists.initial(ctx, state)
     shape = (ctx.batch, ctx.capacity) if state.type.each else (ctx.batch,)
     value = ctx.value(state.init, canvas(ctx) if state.init.type.each else None)
     if state.type.each and not state.init.type.each:

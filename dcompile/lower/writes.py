@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower import ending
+from dcompile.lower import dists, ending
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import canvas, look, places, store
 from dcompile.lower.regions import bounds, frame_of, present_end
@@ -15,6 +15,9 @@ from dcompile.strategy import Assign, Expr, Write
 
 def assign(ctx: Context, stmt: Assign) -> None:
     """Set a variable, for the whole canvas where it has one value per position."""
+    if stmt.value.type.wide:
+        dists.assign(ctx, stmt)
+        return
     each = stmt.value.type.each
     new = ctx.value(stmt.value, canvas(ctx) if each else None)
     shape = (ctx.batch, ctx.capacity) if each else (ctx.batch,)

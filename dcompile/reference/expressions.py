@@ -12,11 +12,13 @@ from torch import Tensor
 
 from dcompile.diagnostic import error
 from dcompile.ops import FLOOR
+from dcompile.reference import dists
 from dcompile.reference.row import Row
 from dcompile.strategy import (
     Area,
     Base,
     Dilate,
+    Divergence,
     Ended,
     Expr,
     Field,
@@ -25,6 +27,7 @@ from dcompile.strategy import (
     MaskToken,
     Name,
     Near,
+    OneHot,
     Op,
     Reduce,
     RunInput,
@@ -38,6 +41,7 @@ from dcompile.strategy import (
 
 DTYPES: dict[Base, torch.dtype] = {
     "int": torch.int64, "float": torch.float32, "bool": torch.bool, "token": torch.int64,
+    "dist": torch.float32,
 }  # fmt: skip
 COMPARISONS = ("lt", "le", "gt", "ge")
 OPS: dict[str, Callable[..., Tensor]] = {
@@ -56,7 +60,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
     """The value of an expression as the row now stands."""
     match expr:
         case Literal(value=v):
-            return torch.tensor(v, dtype=DTYPES[expr.type.base])
+            found = torch.tensor(v, dtype=DTYPES[expr.type.base])
+            return found.expand(row.size, row.model.facts.vocab) if expr.type.wide else found
         case Name(name=name):
             return row.variables[name]
         case RunInput(name="length"):
@@ -76,6 +81,10 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
             return _reduce(row, expr)
         case Score():
             return _score(row, expr)
+        case Divergence(left=left, right=right):
+            return dists.divergence(value(row, left).expand(row.size, -1), value(row, right).expand(row.size, -1))
+        case OneHot(of=of):
+            return dists.onehot(row, value(row, of))
         case Learned():
             return _learned(row, expr)
         case Running():
@@ -161,6 +170,8 @@ def _whole(inside: list[int], size: int) -> list[int]:
 
 def _op(row: Row, expr: Op, running: Sorted | None) -> Tensor:
     args = [value(row, a, running) for a in expr.args]
+    if expr.type.wide:
+        args = [dists.column(a) for a in args]
     if expr.op == "not":
         return ~args[0] if not expr.type.each else ~args[0] & (torch.arange(row.size) < row.end)
     if expr.op in COMPARISONS and running is None and torch.is_floating_point(args[0]):
@@ -196,6 +207,8 @@ def _score(row: Row, expr: Score) -> Tensor:
     if expr.dist not in row.dists:
         raise error("unread-call", f"`{expr.dist}` is read before its call has run")
     dist = row.dists[expr.dist]
+    if expr.kind == "dist":
+        return dists.stored(row, dist)
     if expr.kind in ("token", "sample"):
         out = torch.full((row.size,), -1)
         out[dist.positions] = torch.tensor(dist.token, dtype=torch.int64)
@@ -205,6 +218,10 @@ def _score(row: Row, expr: Score) -> Tensor:
         logits = logits.clone()
         logits[:, list(expr.without)] = FLOOR
     of = None if expr.of is None else value(row, expr.of).expand(row.size)[dist.positions]
+    if expr.kind == "top":
+        out = torch.full((row.size,), -1)
+        out[dist.positions] = logits.argmax(-1)
+        return out
     out = torch.full((row.size,), torch.nan)
     out[dist.positions] = _score_of(logits, expr.kind, of)
     return out

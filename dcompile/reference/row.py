@@ -22,7 +22,7 @@ from dcompile.strategy import Strategy
 class Row:
     """All that changes while a strategy runs. Positions are indices into `tokens`; the prompt is [0, start), the answer
     [start, end). A canvas that begins empty holds `filled` answer positions, a masked one all of them. `fixed`: those
-    of a template."""
+    of a template. `blocks`: the variables of the loops over blocks around, outermost first."""
 
     strategy: Strategy
     model: Model
@@ -37,6 +37,7 @@ class Row:
     order: list[int] = field(default_factory=list)
     fixed: set[int] = field(default_factory=set)
     variables: dict[str, Tensor] = field(default_factory=dict)
+    blocks: list[str] = field(default_factory=list)
     dists: dict[str, Dist] = field(default_factory=dict)
     visits: dict[tuple[int, int], int] = field(default_factory=dict)
     calls: int = 0
@@ -108,6 +109,10 @@ class Dist:
         if self.temperature <= 0:
             return [int(row.argmax()) for row in self.processed]
         return [sampling.draw(row, u) for row, u in zip(self.warped, self._uniforms(), strict=True)]
+
+    def top_gap(self, position: int) -> float:
+        """How narrowly the likeliest token of a position is that."""
+        return sampling.top_gap(torch.softmax(self.logits[self.positions.index(position)], -1))
 
     def token_gap(self, position: int) -> float:
         """How narrowly the token of a position was chosen."""

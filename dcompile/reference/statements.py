@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from dcompile.diagnostic import error
+from dcompile.reference import dists
 from dcompile.reference.calls import call
 from dcompile.reference.expressions import DTYPES, number, truth, value
 from dcompile.reference.row import Row
 from dcompile.reference.writes import append, settle, write
-from dcompile.strategy import Assign, Break, Call, For, ForBlocks, If, Repeat, State, Stmt, Stop, While, Write
+from dcompile.strategy import Adjust, Assign, Break, Call, For, ForBlocks, If, Repeat, State, Stmt, Stop, While, Write
 
 
 class RowEnds(Exception):
@@ -38,8 +39,13 @@ def _statement(row: Row, stmt: Stmt) -> None:
             if _lost(row):
                 raise RowEnds
             call(row, stmt)
+        case Assign(name=name, value=expr) if expr.type.wide:
+            state = next(s for s in row.strategy.states if s.name == name)
+            row.variables[name] = dists.bounded(row, state, value(row, expr), value(row, state.init))
         case Assign(name=name, value=expr):
             row.variables[name] = _spread(row, value(row, expr), expr.type.each)
+        case Adjust(plus=plus):
+            dists.adjust(row, stmt, value(row, plus))
         case Write(action="append"):
             if append(row, stmt):
                 raise RowEnds
@@ -99,6 +105,9 @@ def _lost(row: Row) -> bool:
 def reset(row: Row, state: State) -> None:
     """Set a state to what its lifetime begins with."""
     initial = value(row, state.init).to(DTYPES[state.type.base])
+    if state.type.wide:
+        row.variables[state.name] = initial.expand(row.size, row.model.facts.vocab).clone()
+        return
     row.variables[state.name] = _spread(row, initial, state.type.each)
 
 
@@ -123,4 +132,8 @@ def _for_blocks(row: Row, stmt: ForBlocks) -> None:
         for state in row.strategy.states:
             if state.lifetime == "block":
                 reset(row, state)
-        _turn(row, stmt.body)
+        row.blocks.append(stmt.var)
+        try:
+            _turn(row, stmt.body)
+        finally:
+            row.blocks.pop()

@@ -73,11 +73,11 @@ def _put(row: Row, chosen: dict[int, int], masked: bool | None = False) -> None:
 def _note_tokens(row: Row, stmt: Write, at: list[int]) -> None:
     """The gaps of the tokens that are about to be written."""
     for node in walk(stmt.tokens):
-        if isinstance(node, Score) and node.kind in ("token", "sample"):
+        if isinstance(node, Score) and node.kind in ("top", "token", "sample"):
             dist = row.dists[node.dist]
             for i in at:
                 if i in dist.positions:
-                    row.note(dist.token_gap(i))
+                    row.note(dist.top_gap(i) if node.kind == "top" else dist.token_gap(i))
 
 
 def _follow(row: Row, own: dict[int, int]) -> dict[int, int]:

@@ -11,6 +11,7 @@ HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
 
 LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "credit": ("tiny-llada-gqa", HALF),
     "dimple": ("tiny-dream", {"steps": 16, "threshold": 0.8}),
     "dimple_entropy": ("tiny-dream-b", {"steps": 16}),
     "dimple_margin": ("tiny-dream", {"steps": 16, "threshold": 0.5}),
@@ -33,6 +34,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "freedave_static": ("tiny-llada-gqa", {"block": 16}),
     "greedy": (LLAMA, {}),
     "hierarchy": ("tiny-llada", HALF),
+    "klass": ("tiny-llada", {"block": 16, "threshold": 0.5, "drift": 0.5}),
     "learn2pd": ("tiny-llada", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32")}),
     "learn2pd_eot": ("tiny-llada", {"block": 16, "accept": 0.5, "end": 138, "filter": filter_file("filter-32")}),
     "learn2pd_dual": ("tiny-llada-gqa", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32-b")}),

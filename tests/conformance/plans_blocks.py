@@ -38,6 +38,12 @@ def dinfer_hierarchy(case: Case) -> Plan:
     return _dinfer(case, "hierarchy", {"threshold": p["threshold"], "low": p["low_threshold"]})
 
 
+def dinfer_credit(case: Case) -> Plan:
+    p = case.params
+    credit = {"weight": p["credit_alpha"], "boost": p["boost_gamma"], "decay": p["decay_beta"]}
+    return _dinfer(case, "credit", {"threshold": p["threshold"], **credit})
+
+
 def _dinfer(case: Case, name: str, settings: dict[str, float]) -> Plan:
     """With an early stop the published code fills what is left with end tokens; here it stays masked."""
     p = case.params
@@ -62,6 +68,7 @@ def freedave_static(case: Case) -> Plan:
 
 
 METHODS: dict[str, Callable[[Case], Plan]] = {
+    "dinfer-credit": dinfer_credit,
     "dinfer-hierarchy": dinfer_hierarchy,
     "dinfer-threshold": dinfer_threshold,
     "fast-dllm-v2": fast_dllm_v2,
