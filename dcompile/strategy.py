@@ -272,12 +272,14 @@ class Write(Stmt):
     """Change the canvas at `region`: `commit` (masked answer positions only: set `tokens`, no longer masked),
     `overwrite` (any live position, also of the prompt: set `tokens`, masked or not stays as it was), `mask` (answer
     positions become masked), `truncate` (the canvas ends before the first position of the region, though not before
-    the answer: what was behind is no position any more; an empty region changes nothing). `append`: the position
-    behind `last` takes `tokens` read at `last` (region is None); when the canvas is full the row ends."""
+    the answer: what was behind is no position any more; an empty region changes nothing), `noise` (answer positions
+    take random tokens, masked or not stays as it was; `site` numbers the `noise`s of the text from 0). `append`: the
+    position behind `last` takes `tokens` read at `last` (region is None); when the canvas is full the row ends."""
 
-    action: OneOf["commit", "overwrite", "mask", "truncate", "append"]
+    action: OneOf["commit", "overwrite", "mask", "noise", "truncate", "append"]
     region: Expr | None
     tokens: Expr | None
+    site: int = 0
 
 
 @dataclass(frozen=True)
@@ -347,6 +349,28 @@ class Stop(Stmt):
     start holds an eos."""
 
     condition: Expr | None
+
+
+@dataclass(frozen=True)
+class Branches(Stmt):
+    """Drafts that are verified together (FreeDave). For each number from `start` (a Literal) to `stop`, at most `width`
+    of them, a branch runs `body` with `var` as its number, on a canvas and variables of its own that
+    begin as the row's are; the one Call of all branches is one forward and counts once. Each branch's target is its
+    canvas after `commit tokens at region`. The first branch is accepted; from an accepted one the chain goes to the
+    last later branch whose canvas is the target (`within`: whose committed positions the target has with the same
+    tokens), and so on. The row goes on with canvas, variables, keys and values of the last accepted branch.
+
+    Draws: a branch draws as if the branches before it had run before it; the row goes on from the accepted one.
+    """
+
+    var: str
+    start: Expr
+    stop: Expr
+    width: int
+    body: tuple[Stmt, ...]
+    tokens: Expr
+    region: Expr
+    within: bool = False
 
 
 @dataclass(frozen=True)
@@ -420,10 +444,11 @@ class Module:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The answer: all `masked`, or `empty` (it grows by `append`). `multiple`: the canvas is made longer so that its
-    length, counted from position 0 ("canvas") or from the answer's start ("answer"), is a multiple of it."""
+    """The answer: all `masked`, all masked but holding random tokens (`uniform`), or `empty` (it grows by `append`).
+    `multiple`: the canvas is made longer so that its length, counted from position 0 ("canvas") or from the answer's
+    start ("answer"), is a multiple of it."""
 
-    init: OneOf["masked", "empty"]
+    init: OneOf["masked", "uniform", "empty"]
     multiple: int = 1
     multiple_from: OneOf["canvas", "answer"] = "answer"
     span: Span = NOWHERE
@@ -451,6 +476,17 @@ RESERVED = re.compile(
 )
 """Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`,
 `session_n` becomes `own_session_n`)."""
+
+
+NOISE = 1 << 20
+"""Random streams: a call's is its `site`, the first canvas has NOISE, and the `noise` of a `site` NOISE + 1 + site. Any
+token of the vocabulary is as likely as another: `word * vocab // 2^32` of the 32-bit word."""
+
+
+def is_noisy(strategy: Strategy) -> bool:
+    """Whether tokens are drawn at random even at temperature 0."""
+    noises = (isinstance(n, Write) and n.action == "noise" for n in walk(strategy.body))
+    return strategy.canvas.init == "uniform" or any(noises)
 
 
 def session_states(strategy: Strategy) -> tuple[State, ...]:

@@ -133,6 +133,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def mask(self, meta: Meta, c: list[Any]) -> syntax.Write:
         return syntax.Write(self._span(meta), "mask", None, c[0])
 
+    def noise(self, meta: Meta, c: list[Any]) -> syntax.Write:
+        return syntax.Write(self._span(meta), "noise", None, c[0])
+
     def truncate(self, meta: Meta, c: list[Any]) -> syntax.Write:
         return syntax.Write(self._span(meta), "truncate", None, c[0])
 
@@ -151,6 +154,11 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     def repeat(self, meta: Meta, c: list[Any]) -> syntax.Repeat:
         return syntax.Repeat(self._span(meta), c[0], c[1])
+
+    def branches(self, meta: Meta, c: list[Any]) -> syntax.Branches:
+        name, start, stop, body, within, tokens, region = c
+        named, inside = self._ident(name), within is not None
+        return syntax.Branches(self._span(meta), named, start, stop, body, inside, tokens, region)
 
     def if_else(self, meta: Meta, c: list[Any]) -> syntax.If:
         orelse = () if c[2] is None else c[2] if isinstance(c[2], tuple) else (c[2],)

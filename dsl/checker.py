@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
 from dcompile.dsl import dists, modules, progress, readable, shapes
+from dcompile.dsl.progress import head
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
 from dcompile.model import Facts
 from dcompile.source import Span
-from dcompile.strategy import Call, MaskToken, Strategy, Write, walk
+from dcompile.strategy import Branches, Call, MaskToken, Strategy, Write, walk
 
 
 def check(strategy: Strategy) -> list[Diagnostic]:
@@ -54,11 +55,17 @@ def _canvas(strategy: Strategy) -> list[Diagnostic]:
         ("empty", "commit"): ("an `empty` canvas has no masked positions to commit", "`append p.token`"),
         ("empty", "truncate"): ("an `empty` canvas ends behind what was appended", "`stop when ...`"),
         ("masked", "append"): ("a `masked` canvas has no end to append to", "`commit p.token at ...`"),
+        ("uniform", "append"): ("a `uniform` canvas has no end to append to", "`commit p.token at ...`"),
+        ("uniform", "mask"): ("a `uniform` canvas knows no mask token", "`noise ...`"),
     }
     found = [(n, wrong.get((strategy.canvas.init, n.action))) for n in walk(strategy.body) if isinstance(n, Write)]
     also = (Label(strategy.canvas.span, "the canvas"),)
     return [
         Diagnostic("wrong-canvas", words[0], Label(n.span), also, f"write {words[1]}") for n, words in found if words
+    ] + [
+        Diagnostic("wrong-canvas", "branches draft masked positions", Label(head(n.span)), also, "`masked(length)`")
+        for n in walk(strategy.body)
+        if isinstance(n, Branches) and strategy.canvas.init == "empty"
     ]
 
 

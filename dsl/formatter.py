@@ -141,6 +141,10 @@ class Writer:
                 self.body(f"while {expr(condition)}", body, condition.span.end, span.end, indent)
             case syntax.Repeat(span, body, until):
                 self.body("repeat", body, span.start, span.end, indent, f"until {expr(until)}")
+            case syntax.Branches(span, name, start, stop, body, within, tokens, region):
+                head = f"branch {name.name} in {expr(start, 'sum')} to {expr(stop, 'sum')}"
+                tail = f"accept {'within ' if within else ''}{expr(tokens)} at {expr(region)}"
+                self.body(head, body, stop.span.end, span.end, indent, tail)
             case syntax.If():
                 self.branch(node, "if", indent)
             case _:

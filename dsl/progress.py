@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcompile.diagnostic import Diagnostic, Label
 from dcompile.dsl.regions import MASKED, World, assigned, least, occupied, within
 from dcompile.source import Span
 from dcompile.strategy import (
     Assign,
+    Branches,
     Break,
     Expr,
     For,
@@ -60,11 +61,11 @@ def why(world: World, loop: While | Repeat) -> str:
     goes_on = _going_on(loop)
     if any(isinstance(c, Literal) and not c.value for c in goes_on):
         return "it has one turn"
-    inside = world.only(loop.body)
+    inside = replace(world.only(loop.body), holds=(loop.condition,) if isinstance(loop, While) else ())
     if advances(inside, loop.body, None):
         return "each turn appends"
     for condition in goes_on:
-        for filled in _nonempty(condition):
+        for filled in _nonempty(condition, world):
             if within(world, filled, MASKED) and not _remasks(loop.body) and advances(inside, loop.body, filled):
                 return "each turn commits at least one position"
         if _counts(loop.body, condition):
@@ -111,12 +112,14 @@ def _negated(condition: Expr) -> Iterator[Expr]:
         yield Op(condition.type, condition.span, OPPOSITE[condition.op], condition.args)
 
 
-def _nonempty(condition: Expr) -> Iterator[Expr]:
-    """Regions that have a position where `condition` holds: `any(R)`, `count(R) > 0`, `count(R) != 0`."""
+def _nonempty(condition: Expr, world: World) -> Iterator[Expr]:
+    """Regions that have a position where `condition` holds: `any(R)`, `count(R) > n`, `count(R) != 0`."""
     match condition:
         case Reduce(kind="any", region=region):
             yield region
-        case Op(op="gt" | "ne", args=(Reduce(kind="count", region=region), Literal(value=0))):
+        case Op(op="gt", args=(Reduce(kind="count", region=region), bound)) if least(world, bound) >= 0:
+            yield region
+        case Op(op="ne", args=(Reduce(kind="count", region=region), Literal(value=0))):
             yield region
         case Op(op="ge", args=(Reduce(kind="count", region=region), Literal(value=n))) if n >= 1:
             yield region
@@ -137,13 +140,35 @@ def _advances(world: World, node: Stmt, filled: Expr | None) -> bool:
             return within(world, region, MASKED) and occupied(world, region, filled)
         case If():
             return advances(world, node.then, filled) and advances(world, node.orelse, filled)
+        case Branches(start=start, stop=stop):  # the first branch is accepted in any case
+            return _reaches(world, stop, least(world, start), filled) and advances(world, node.body, filled)
         case Repeat():
             return advances(world, node.body, filled)
         case While(condition=condition) if filled is not None:
-            first = any(occupied(world, r, filled) for part in [condition] for r in _nonempty(part))
+            first = any(occupied(world, r, filled) for part in [condition] for r in _nonempty(part, world))
             return first and advances(world, node.body, filled)
         case Break(condition=Literal(value=True)) | Stop(condition=Literal(value=True)):
             return True
+    return False
+
+
+def _reaches(world: World, number: Expr, bound: float, filled: Expr | None) -> bool:
+    """Whether a number is certainly at least `bound`, given that `filled` has a position."""
+    match number:
+        case Op(op="min", args=args):
+            return all(_reaches(world, arg, bound, filled) for arg in args)
+        case Reduce(kind="count", region=region) if filled is not None and bound <= 1:
+            return occupied(world, region, filled)
+        case Op(op="sub", args=(Reduce(kind="count", region=region), less)) if filled is not None:
+            return any(_exceeds(condition, region, less, bound) for condition in world.holds)
+    return least(world, number) >= bound
+
+
+def _exceeds(condition: Expr, region: Expr, less: Expr, bound: float) -> bool:
+    """Whether a condition says that `count(region) - less` is at least `bound`."""
+    match condition:
+        case Op(op="gt", args=(Reduce(kind="count", region=counted), other)):
+            return bound <= 1 and counted == region and other == less
     return False
 
 
@@ -199,7 +224,7 @@ def diagnostics(world: World, body: tuple[Stmt, ...]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "no-progress",
             "this loop may run for ever",
-            Label(_head(ending.span), "a turn need not commit anything"),
+            Label(head(ending.span), "a turn need not commit anything"),
             also,
             help,
         )
@@ -211,7 +236,7 @@ def _lax(world: World, take: Take) -> bool:
     return take.atmost is not None and least(world, take.atmost) < 1
 
 
-def _head(span: Span) -> Span:
+def head(span: Span) -> Span:
     """The first line of a loop, without its body's brace."""
     if span.source is None:
         return span

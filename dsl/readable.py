@@ -13,6 +13,7 @@ from dcompile.strategy import (
     Adjust,
     Area,
     Assign,
+    Branches,
     Break,
     Call,
     Divergence,
@@ -123,6 +124,10 @@ def wanted(node: Stmt) -> Iterator[Demand]:
         case For(start=start, stop=stop):
             yield from demands(start)
             yield from demands(stop)
+        case Branches(stop=stop, tokens=tokens, region=region):
+            yield from demands(stop)
+            yield from demands(region)
+            yield from demands(tokens, region)
 
 
 def called(strategy: Strategy) -> dict[str | None, Call]:

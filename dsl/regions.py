@@ -11,6 +11,7 @@ from dcompile.strategy import (
     REGION,
     Area,
     Assign,
+    Branches,
     Dilate,
     Expr,
     For,
@@ -39,12 +40,14 @@ EVERYTHING = Area(REGION, NOWHERE, "everything")
 
 @dataclass(frozen=True)
 class World:
-    """Every value that a variable gets, what each block lies in, and whether positions can become masked again."""
+    """Every value that a variable gets, what each block lies in, and whether positions can become masked again.
+    `holds`: conditions that hold when a turn of the loop that is looked at begins."""
 
     values: Mapping[str, tuple[Expr, ...]] = field(default_factory=dict)
     blocks: Mapping[str, ForBlocks] = field(default_factory=dict)
-    counters: Mapping[str, For] = field(default_factory=dict)
+    counters: Mapping[str, For | Branches] = field(default_factory=dict)
     remasks: bool = False
+    holds: tuple[Expr, ...] = ()
 
     def only(self, body: tuple[Stmt, ...]) -> World:
         """The same, knowing just the variables that `body` alone assigns."""
@@ -60,7 +63,7 @@ def survey(strategy: Strategy) -> World:
         values[state.name] = (state.init, *values.get(state.name, ()))
     nodes = list(walk(strategy.body))
     blocks = {n.var: n for n in nodes if isinstance(n, ForBlocks)}
-    counters = {n.var: n for n in nodes if isinstance(n, For)}
+    counters = {n.var: n for n in nodes if isinstance(n, (For, Branches))}
     return World(values, blocks, counters, any(isinstance(n, Write) and n.action == "mask" for n in nodes))
 
 
@@ -201,7 +204,7 @@ def least(world: World, expr: Expr, seen: frozenset[str] = frozenset()) -> float
             return _least_op(world, op, args, seen)
         case Name(name=name) if name in world.counters:
             loop = world.counters[name]
-            return least(world, loop.start if loop.step > 0 else loop.stop, seen)
+            return least(world, loop.stop if isinstance(loop, For) and loop.step < 0 else loop.start, seen)
         case Name(name=name) if name not in seen and world.values.get(name):
             return min(least(world, v, seen | {name}) for v in world.values[name])
     return -math.inf
@@ -236,4 +239,8 @@ def most(world: World, expr: Expr | None) -> float:
             return max(most(world, arg) for arg in args)
         case Op(op="select", args=(_, then, other)):
             return max(most(world, then), most(world, other))
+        case Op(op="add", args=args):
+            return sum(most(world, arg) for arg in args)
+        case Op(op="sub", args=(whole, less)):
+            return most(world, whole) - least(world, less)
     return math.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import suggest
-from dcompile.dsl import dists, inline, loops, syntax
+from dcompile.dsl import branches, dists, inline, loops, syntax
 from dcompile.dsl.calls import call
 from dcompile.dsl.scope import (
     WORDS,
@@ -68,6 +68,8 @@ def statement(ctx: Context, scope: Scope, node: syntax.Stmt) -> list[Stmt]:
             return invoke(ctx, scope, node)
         case syntax.Write():
             return [write(ctx, scope, node)]
+        case syntax.Branches():
+            return [branches.branches(ctx, scope, node, block)]
         case syntax.If():
             return branch(ctx, scope, node)
         case syntax.Break(span, condition):
@@ -172,13 +174,16 @@ def _assignable(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
 
 
 def write(ctx: Context, scope: Scope, node: syntax.Write) -> Stmt:
-    """`commit`, `overwrite`, `mask`, `truncate`, `append`."""
+    """`commit`, `overwrite`, `mask`, `noise`, `truncate`, `append`."""
     tokens = None
     if node.tokens is not None:
         tokens = value(ctx, scope, node.tokens, TOKENS, f"what `{node.action}` writes")
     where = region(ctx, scope, node.region, f"where `{node.action}` writes") if node.region is not None else None
     if node.action == "append" and isinstance(tokens, Name) and tokens.type.each is False:
         return Write(node.span, "append", None, tokens)
+    if node.action == "noise":
+        site, ctx.noises = ctx.noises, ctx.noises + 1
+        return Write(node.span, "noise", where, None, site)
     return Write(node.span, node.action, where, tokens)
 
 

@@ -183,9 +183,9 @@ class Invoke(Stmt):
 
 @dataclass(frozen=True)
 class Write(Stmt):
-    """`commit T at R`, `overwrite T at R`, `mask R`, `truncate R`, `append T`."""
+    """`commit T at R`, `overwrite T at R`, `mask R`, `noise R`, `truncate R`, `append T`."""
 
-    action: OneOf["commit", "overwrite", "mask", "truncate", "append"]
+    action: OneOf["commit", "overwrite", "mask", "noise", "truncate", "append"]
     tokens: Expr | None
     region: Expr | None
 
@@ -224,6 +224,19 @@ class Repeat(Stmt):
 
     body: tuple[Stmt, ...]
     until: Expr
+
+
+@dataclass(frozen=True)
+class Branches(Stmt):
+    """`branch name in start to stop { } accept [within] tokens at region`."""
+
+    name: Ident
+    start: Expr
+    stop: Expr
+    body: tuple[Stmt, ...]
+    within: bool
+    tokens: Expr
+    region: Expr
 
 
 @dataclass(frozen=True)

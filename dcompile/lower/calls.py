@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Dist, Frame, either
+from dcompile.lower.fork import Kept
 from dcompile.lower.frames import behind, canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
 from dcompile.lower.variables import cache_names, mask_id
@@ -23,11 +24,11 @@ def call(ctx: Context, stmt: Call) -> None:
     everything = isinstance(stmt.feed, Area) and stmt.feed.name == "everything"
     number = fed.to(torch.int64).sum(1)
     running = number > 0 if ctx.active is None else (number > 0) & ctx.active
-    _count(ctx, running, number)
-    keep = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
+    _ran(ctx, running, number)
+    kept = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
     appends = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and ctx.strategy.canvas.init == "empty"
     with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
-        hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else keep, alone=everything)
+        hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else kept, alone=everything)
     if stmt.name is None:
         return
     logits = ctx.model.head(hidden)
@@ -62,8 +63,8 @@ def prefill(ctx: Context) -> None:
     ctx.values["fed"] = ctx.values["fed"] + torch.clamp(upto - ctx.inputs["pad"], min=0)
 
 
-def forward(ctx: Context, frame: Frame, fed: Tensor, keep: Tensor | None, alone: bool = False) -> Tensor:
-    """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `keep`, stored.
+def forward(ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False) -> Tensor:
+    """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `kept`, stored.
 
     `alone`: nothing but the fed rows can be live, so no cache is read.
     """
@@ -81,16 +82,22 @@ def forward(ctx: Context, frame: Frame, fed: Tensor, keep: Tensor | None, alone:
         bias = _bias(stored.unsqueeze(1) & _sees(ctx, positions, pos))
         caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in range(ctx.model.facts.layers)]
     slots_of_call = Slots(caches, bias, fresh_bias)
+    if ctx.fork is not None:
+        hidden = ctx.fork.backbone(ctx.model.backbone, ids, positions, slots_of_call)
+        if kept is not None:
+            ctx.fork.kept.append(Kept(frame.start, frame.width, kept, slots_of_call, dict(ctx.recorder.tags)))
+        return hidden
     hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call)
-    if keep is not None:
-        _keep(ctx, frame, keep, slots_of_call)
+    if kept is not None:
+        keep(ctx, frame, kept, slots_of_call)
     return hidden
 
 
-def _keep(ctx: Context, frame: Frame, keep: Tensor, slots: Slots) -> None:
+def keep(ctx: Context, frame: Frame, kept: Tensor, slots: Slots) -> None:
+    """Store the new keys and values of a frame's slots where `kept` [B, W] says so."""
     old = look(ctx, ctx.values["stored"], frame)
-    ctx.values["stored"] = store(ctx, ctx.values["stored"], frame, old | keep)
-    mask = keep.reshape(ctx.batch, 1, -1, 1)
+    ctx.values["stored"] = store(ctx, ctx.values["stored"], frame, old | kept)
+    mask = kept.reshape(ctx.batch, 1, -1, 1)
     for layer, fresh in slots.fresh.items():
         for kind, new in zip("kv", fresh, strict=True):
             cache = ctx.values[f"{kind}{layer}"]
@@ -130,7 +137,15 @@ def _guided(ctx: Context, guidance: Expr, frame: Frame, fed: Tensor, conditional
     return u + scale * (conditional - u)
 
 
-def _count(ctx: Context, running: Tensor, number: Tensor) -> None:
+def _ran(ctx: Context, running: Tensor, number: Tensor) -> None:
+    if ctx.fork is not None:  # counted behind the branches, once for all
+        ctx.fork.ran = (running, number)
+        return
+    count(ctx, running, number)
+
+
+def count(ctx: Context, running: Tensor, number: Tensor) -> None:
+    """Count a call of the rows that are running [B], which feeds `number` [B] positions of each."""
     one = running.to(torch.int64)
     ctx.values["calls"] = ctx.values["calls"] + one
     ctx.values["batch_calls"] = ctx.values["batch_calls"] + either(running).to(torch.int64)
@@ -164,6 +179,12 @@ def _visits(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor | Non
         return None
     name = f"visits{stmt.site}"
     before = ctx.values[name]
+    if ctx.fork is not None:
+        marks = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
+        marks = behind(marks) if ctx.model.facts.shift else marks
+        before = before + ctx.fork.earlier(marks)
+        ctx.values[name] = before + marks.to(torch.int64)
+        return before
     if not ctx.model.facts.shift:
         ctx.values[name] = store(ctx, before, frame, look(ctx, before, frame) + fed.to(torch.int64))
         return before

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dcompile.lower.fork import Fork
 from dcompile.models import Model
 from dcompile.record import Recorder
 from dcompile.strategy import Expr, Strategy
@@ -75,7 +76,8 @@ class Context:
     """Mutable on purpose: lowering walks the program in order, and `values` are the variables at this point.
 
     `active`: the rows [B] that run here, None for all; `depth`: how many loops stand around. `sorted`: inside a take's
-    predicate, which sorted places hold a position of its region, and where each one's segment starts. `modules`: weight
+    predicate, which sorted places hold a position of its region, and where each one's segment starts. `fork`: inside
+    branches, how their rows belong to the rows of the batch. `modules`: weight
     and bias of each module's layers.
     """
 
@@ -95,6 +97,7 @@ class Context:
     sorted: tuple[Tensor, Tensor | None] | None = None
     active: Tensor | None = None
     depth: int = 0
+    fork: Fork | None = None
 
     def value(self, expr: Expr, frame: Frame | None) -> Tensor:
         """An expression on a frame's slots [B, W], or, one for a row, [B]."""

@@ -7,13 +7,28 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists, ending
+from dcompile.lower import branches, dists, ending
 from dcompile.lower.calls import call
 from dcompile.lower.context import Block, Context, either
 from dcompile.lower.regions import present_end
 from dcompile.lower.variables import LOOPS, reset, written
 from dcompile.lower.writes import append, assign, truncate, write
-from dcompile.strategy import Adjust, Assign, Break, Call, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write, walk
+from dcompile.strategy import (
+    Adjust,
+    Assign,
+    Branches,
+    Break,
+    Call,
+    For,
+    ForBlocks,
+    If,
+    Repeat,
+    Stmt,
+    Stop,
+    While,
+    Write,
+    walk,
+)
 
 
 def sequence(ctx: Context, body: Sequence[Stmt]) -> None:
@@ -55,8 +70,10 @@ def statement(ctx: Context, stmt: Stmt) -> None:
         case Stop():
             ended = ending.ended(ctx) if stmt.condition is None else ctx.value(stmt.condition, None)
             ctx.put("done", ctx.values["done"] | ended)
+        case Branches():
+            branches.branches(ctx, stmt, sequence)
         case If():
-            branches(ctx, stmt)
+            either_side(ctx, stmt)
         case ForBlocks():
             for_blocks(ctx, stmt)
         case For():
@@ -69,7 +86,7 @@ def statement(ctx: Context, stmt: Stmt) -> None:
             raise AssertionError(f"no lowering for {stmt}")
 
 
-def branches(ctx: Context, stmt: If) -> None:
+def either_side(ctx: Context, stmt: If) -> None:
     """Both sides, each for its own rows; a side that calls the model is a loop of at most one turn."""
     condition = ctx.value(stmt.condition, None)
     for rows, body in ((condition, stmt.then), (~condition, stmt.orelse)):

@@ -21,9 +21,10 @@ def call(row: Row, stmt: Call) -> None:
     if use.attention == "causal" and row.calls == 0:  # the prompt belongs to the row's first call
         fed = sorted({*asked, *(i for i in range(row.start) if i < asked[-1])})
     keep = set(fed) if stmt.keep is None else set(region(row, stmt.keep)) & set(asked) | set(fed) - set(asked)
-    row.calls += 1
+    if not row.branch:
+        row.calls += 1
+        row.gaps.append(math.inf)
     row.fed += len(fed)
-    row.gaps.append(math.inf)
     logits = forward(row.model, use, row.memory, row.tokens, fed, keep)
     if stmt.guidance is not None:
         logits = _guided(row, use, fed, logits, float(number(row, stmt.guidance)))

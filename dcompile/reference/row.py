@@ -22,7 +22,8 @@ from dcompile.strategy import Strategy
 class Row:
     """All that changes while a strategy runs. Positions are indices into `tokens`; the prompt is [0, start), the answer
     [start, end). A canvas that begins empty holds `filled` answer positions, a masked one all of them. `fixed`: those
-    of a template. `blocks`: the variables of the loops over blocks around, outermost first."""
+    of a template. `blocks`: the variables of the loops over blocks around, outermost first.
+    `branch`: this is one of several branches, whose call is counted already."""
 
     strategy: Strategy
     model: Model
@@ -44,6 +45,7 @@ class Row:
     fed: int = 0
     gaps: list[float] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    branch: bool = False
 
     @property
     def size(self) -> int:

@@ -10,11 +10,27 @@ from torch import Tensor
 
 from dcompile.diagnostic import error
 from dcompile.reference import dists
+from dcompile.reference.branches import branches
 from dcompile.reference.calls import call
 from dcompile.reference.expressions import DTYPES, number, truth, value
 from dcompile.reference.row import Row
 from dcompile.reference.writes import append, settle, write
-from dcompile.strategy import Adjust, Assign, Break, Call, For, ForBlocks, If, Repeat, State, Stmt, Stop, While, Write
+from dcompile.strategy import (
+    Adjust,
+    Assign,
+    Branches,
+    Break,
+    Call,
+    For,
+    ForBlocks,
+    If,
+    Repeat,
+    State,
+    Stmt,
+    Stop,
+    While,
+    Write,
+)
 
 
 class RowEnds(Exception):
@@ -51,6 +67,10 @@ def _statement(row: Row, stmt: Stmt) -> None:
                 raise RowEnds
         case Write():
             write(row, stmt)
+        case Branches():
+            if _lost(row):
+                raise RowEnds
+            branches(row, stmt, sequence)
         case If(condition=condition, then=then, orelse=orelse):
             sequence(row, then if truth(row, condition) else orelse)
         case Break(condition=condition):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tests.conformance.cases import Case
 from tests.conformance.plan import NotCovered, Plan, standard
@@ -67,10 +68,28 @@ def freedave_static(case: Case) -> Plan:
     return Plan(standard("freedave_static"), settings, p["max_gen_length"], {"eos_ids": ()})
 
 
+def freedave(case: Case) -> Plan:
+    """How the drafts are laid out (batch or tree) changes nothing, nor does the rule of their match without a
+    threshold."""
+    p = case.params
+    leftmost = p.get("alg_temp") == -1
+    if p.get("confidence_threshold") is not None or p.get("early_exit"):
+        raise NotCovered("a threshold or an early exit")
+    eager = "_eager" if p.get("eager_acceptance_mode") else ""
+    settings: dict[str, Any] = {"block": p["block_length"], "width": p["draft_steps"], "leftmost": leftmost}
+    name = f"freedave_sdar{eager}"
+    if not case.function.endswith("block_decode_with_block_attention_FreeDave"):
+        if not p["use_cache"]:
+            raise NotCovered("no cache")
+        name, settings = f"freedave{eager}", settings | {"dual": p["dual_cache"]}
+    return Plan(standard(name), settings, p["max_gen_length"], {"eos_ids": ()})
+
+
 METHODS: dict[str, Callable[[Case], Plan]] = {
     "dinfer-credit": dinfer_credit,
     "dinfer-hierarchy": dinfer_hierarchy,
     "dinfer-threshold": dinfer_threshold,
     "fast-dllm-v2": fast_dllm_v2,
+    "freedave": freedave,
     "freedave-static-policy": freedave_static,
 }
