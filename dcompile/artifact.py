@@ -78,7 +78,7 @@ class Canvas(_Value):
     `revises`: a committed token may still change, so nothing can be shown before the end.
     """
 
-    init: Literal["masked", "empty"]
+    init: Literal["masked", "uniform", "empty"]
     multiple: Positive = 1
     multiple_from: Literal["canvas", "answer"] = "answer"
     whole_answer: Positive = 1

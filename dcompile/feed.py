@@ -62,7 +62,8 @@ def _check_ids(manifest: Manifest, ids: Iterable[int]) -> None:
 def _check_template(manifest: Manifest, request: Request) -> None:
     template = request.template
     if template and manifest.canvas.init != "masked":
-        title = "a template needs an answer that begins masked, and this strategy's begins empty"
+        begins = {"empty": "empty", "uniform": "with random tokens"}[manifest.canvas.init]
+        title = f"a template needs an answer that begins masked, and this strategy's begins {begins}"
         raise error("template-without-masks", title, "put the tokens behind the prompt, or build a strategy with masks")
     if len(template) > request.length:
         title = f"a template of {len(template)} tokens is longer than the answer of {request.length}"

@@ -60,7 +60,7 @@ def _canvas(strategy: Strategy) -> Canvas:
         multiple_from=canvas.multiple_from,
         whole_answer=math.lcm(*(n.size for n in strict if n.over == "answer")),
         whole_canvas=math.lcm(*(n.size for n in strict if n.over == "canvas")),
-        revises=not actions.isdisjoint({"overwrite", "mask", "truncate"}),
+        revises=not actions.isdisjoint({"overwrite", "mask", "noise", "truncate"}),
     )
 
 

@@ -179,6 +179,9 @@ def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:
     scope.names[node.name.name] = ModelName(use)
 
 
+CANVASES = ("masked", "uniform", "empty")
+
+
 def canvas(ctx: Context, node: syntax.Canvas, before: list[Canvas]) -> Canvas:
     """`canvas answer = masked(length)`."""
     kind = node.kind.name
@@ -186,15 +189,12 @@ def canvas(ctx: Context, node: syntax.Canvas, before: list[Canvas]) -> Canvas:
         ctx.fail(
             "repeated-name", "a strategy has one canvas", node.span, also=(Label(before[0].span, "the first one"),)
         )
-    if kind == "uniform":
-        ctx.diagnostics.append(not_yet("uniform canvases", node.kind.span))
-        raise Failed
-    if kind not in ("masked", "empty"):
+    if kind not in CANVASES:
         ctx.fail(
             "unknown-canvas",
             f"there is no canvas `{kind}`",
             node.kind.span,
-            help=suggest(kind, ("masked", "empty"), "kinds"),
+            help=suggest(kind, CANVASES, "kinds"),
         )
     if node.name.name != "answer":
         ctx.fail("unknown-canvas", "the canvas is called `answer`", node.name.span)

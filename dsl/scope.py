@@ -135,6 +135,7 @@ class Context:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     calls: int = 0
+    noises: int = 0
     functions: int = 0
     serial: int = 0
     uses: list[tuple[int, str, Distribution, Span]] = field(default_factory=list)

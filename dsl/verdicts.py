@@ -162,7 +162,7 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 yield Verdict("lossy", "the temperature of the run is replaced", node.span)
             case Adjust():
                 yield Verdict("lossy", "what is added changes the model's distribution", node.span)
-            case Write(action="overwrite" | "mask"):
+            case Write(action="overwrite" | "mask" | "noise"):
                 yield Verdict("lossy", f"`{node.action}` revises tokens", node.span)
             case Write(action="truncate"):
                 yield Verdict("lossy", "the answer ends before its end token is reached", node.span)

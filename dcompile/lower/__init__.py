@@ -15,7 +15,7 @@ from dcompile.lower.variables import declare
 from dcompile.models import Model
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
-from dcompile.strategy import Area, Call, Strategy, session_states, stops_on_eos, walk
+from dcompile.strategy import Area, Call, Strategy, is_noisy, session_states, stops_on_eos, walk
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
@@ -50,7 +50,7 @@ def _inputs(ctx: Context) -> None:
         "min_length": (rows, ints), "eos": ((EOS_SLOTS,), ints), "seed": (rows, ints),
     }  # fmt: skip
     for name, (shape, dtype) in spec.items():
-        if ctx.rng or name not in ("temperature", "seed"):
+        if ctx.rng or (name != "temperature" and (name != "seed" or is_noisy(ctx.strategy))):
             ctx.inputs[name] = ctx.recorder.input(name, shape, dtype)
     for state in (states := session_states(ctx.strategy)):
         name = f"session_{state.name}"

@@ -19,6 +19,12 @@ def uniform(seed: Tensor, stream: int, position: Tensor, visit: Tensor) -> Tenso
     return (word // _word(512)).to(torch.float32) * 2.0**-23 + 2.0**-24
 
 
+def any_token(seed: Tensor, stream: int, position: Tensor, visit: Tensor, vocab: int) -> Tensor:
+    """A token of the vocabulary for each element, each as likely as another."""
+    word = word_of(seed, torch.full_like(seed, stream), position, visit)
+    return word * vocab // _word(WORDS)
+
+
 def word_of(key0: Tensor, key1: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
     """The first output word of the block cipher, 32 bits in an int64."""
     keys = [_low(key0), _low(key1)]

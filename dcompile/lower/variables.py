@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import dists
-from dcompile.lower.context import Context
+from dcompile.lower.context import Context, Frame
 from dcompile.lower.expressions import DTYPES
-from dcompile.lower.frames import canvas
+from dcompile.lower.frames import canvas, places
+from dcompile.lower.threefry import any_token
 from dcompile.strategy import (
+    NOISE,
     Assign,
     Break,
     Call,
@@ -57,6 +59,12 @@ def _canvas(ctx: Context) -> None:
     shape = (ctx.batch, ctx.capacity)
     ctx.values["tokens"] = ctx.inputs["tokens"]
     ctx.values["masked"] = torch.zeros(shape, dtype=torch.bool)
+    if ctx.strategy.canvas.init == "uniform":
+        ctx.values["masked"] = _answer(ctx)
+        drawn = noise(ctx, NOISE, canvas(ctx), torch.zeros(1, 1, dtype=torch.int64))
+        ctx.values["tokens"] = torch.where(_answer(ctx), drawn, ctx.inputs["tokens"])
+    for site in (n.site for n in walk(ctx.strategy.body) if isinstance(n, Write) and n.action == "noise"):
+        ctx.values[f"visits{NOISE + 1 + site}"] = torch.zeros(shape, dtype=torch.int64)
     if ctx.strategy.canvas.init == "masked":
         ctx.values["masked"] = _answer(ctx) & (ctx.inputs["tokens"] == mask_id(ctx))
     ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
@@ -67,8 +75,15 @@ def _canvas(ctx: Context) -> None:
     ctx.values["done"], ctx.values["ended"] = ctx.zeros(torch.bool), ctx.zeros(torch.bool)
     if any(isinstance(n, Write) and n.action == "truncate" for n in walk(ctx.strategy.body)):
         ctx.values["canvas_end"] = ctx.inputs["end"]
-    if any(isinstance(n, Write) and n.action in ("mask", "overwrite") for n in walk(ctx.strategy.body)):
+    if any(isinstance(n, Write) and n.action in ("mask", "overwrite", "noise") for n in walk(ctx.strategy.body)):
         ctx.inputs["fixed"] = _answer(ctx) & ~ctx.values["masked"]
+
+
+def noise(ctx: Context, stream: int, frame: Frame, visits: Tensor) -> Tensor:
+    """Random tokens on the slots of a frame [B, W]."""
+    position = places(ctx, frame) - ctx.inputs["pad"].reshape(-1, 1)
+    seed = ctx.inputs["seed"].reshape(-1, 1)
+    return any_token(seed, stream, position, visits, ctx.model.facts.vocab).expand(ctx.batch, frame.width)
 
 
 def _answer(ctx: Context) -> Tensor:
@@ -102,6 +117,8 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
                 names |= {"tokens", "order", "filled", "ended", "done"}
             case Write(action="truncate"):
                 names |= {"order", "masked", "canvas_end"}
+            case Write(action="noise", site=site):
+                names |= {"tokens", "order", f"visits{NOISE + 1 + site}"}
             case Write():
                 names |= {"tokens", "order", "masked"}
             case Assign(name=name) | For(var=name):

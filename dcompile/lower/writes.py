@@ -9,8 +9,8 @@ from dcompile.lower import dists, ending
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import canvas, look, places, store
 from dcompile.lower.regions import bounds, frame_of, present_end
-from dcompile.lower.variables import mask_id
-from dcompile.strategy import Assign, Expr, Write
+from dcompile.lower.variables import mask_id, noise
+from dcompile.strategy import NOISE, Assign, Expr, Write
 
 
 def assign(ctx: Context, stmt: Assign) -> None:
@@ -25,7 +25,7 @@ def assign(ctx: Context, stmt: Assign) -> None:
 
 
 def write(ctx: Context, stmt: Write) -> None:
-    """`commit`, `overwrite` and `mask` at a region."""
+    """`commit`, `overwrite`, `mask` and `noise` at a region."""
     assert stmt.region is not None
     frame = frame_of(ctx, stmt.region)
     from_ = ctx.inputs["pad" if stmt.action == "overwrite" else "start"]
@@ -38,6 +38,8 @@ def write(ctx: Context, stmt: Write) -> None:
     if stmt.action == "mask":
         ctx.values["masked"] = store(ctx, ctx.values["masked"], frame, masked | at)
         new = torch.full((1, 1), mask_id(ctx), dtype=torch.int64)
+    elif stmt.action == "noise":
+        new = _noise(ctx, stmt, frame, at)
     else:
         assert stmt.tokens is not None
         new = _tokens(ctx, stmt.tokens, frame)
@@ -45,6 +47,14 @@ def write(ctx: Context, stmt: Write) -> None:
             ctx.values["masked"] = store(ctx, ctx.values["masked"], frame, masked & ~at)
     _set(ctx, frame, at, "tokens", new)
     _set(ctx, frame, at, "order", ctx.values["calls"].reshape(-1, 1))
+
+
+def _noise(ctx: Context, stmt: Write, frame: Frame, at: Tensor) -> Tensor:
+    """Random tokens [B, W], and one visit more where they are written."""
+    stream = NOISE + 1 + stmt.site
+    visits = look(ctx, ctx.values[f"visits{stream}"], frame)
+    ctx.values[f"visits{stream}"] = store(ctx, ctx.values[f"visits{stream}"], frame, visits + at.to(torch.int64))
+    return noise(ctx, stream, frame, visits)
 
 
 def truncate(ctx: Context, stmt: Write) -> None:

@@ -14,7 +14,8 @@ from dcompile.reference.forward import blank
 from dcompile.reference.result import Forced, Result
 from dcompile.reference.row import Row
 from dcompile.reference.statements import RowEnds, reset, sequence
-from dcompile.strategy import Canvas, Strategy, session_states, stops_on_eos
+from dcompile.reference.writes import noise
+from dcompile.strategy import NOISE, Canvas, Strategy, session_states, stops_on_eos
 
 
 def run(
@@ -35,6 +36,8 @@ def run(
     `session`: what the run before left in the states that live for a session (`Result.session`).
     """
     row = begin(strategy, model, prompt, length, sampling or Controls(), forced)
+    if strategy.canvas.init == "uniform":
+        row.tokens[row.start :] = [noise(row, NOISE, i) for i in range(row.start, row.size)]
     fix(row, template)
     for state in strategy.states:
         reset(row, state)
@@ -53,9 +56,9 @@ def begin(
     """The row before its first statement."""
     assert prompt and length > 0, "an empty prompt or canvas is refused before"
     start, canvas = len(prompt), strategy.canvas
-    masks = canvas.init == "masked"
+    masks = canvas.init != "empty"
     answer = extent(canvas, start, length) if masks else length
-    mask_id = model.facts.mask_id if masks else 0
+    mask_id = model.facts.mask_id if canvas.init == "masked" else 0
     if mask_id is None:
         raise error(
             "no-mask-token", f"`{strategy.name}` needs a model with a mask token", "use a masked diffusion model"

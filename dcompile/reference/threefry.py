@@ -22,6 +22,11 @@ def threefry(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
     return x, y
 
 
+def any_token(seed: int, stream: int, position: int, visit: int, vocab: int) -> int:
+    """A token of the vocabulary, each as likely as another."""
+    return threefry((seed, stream), (position, visit))[0] * vocab >> 32
+
+
 def uniform(seed: int, stream: int, position: int, visit: int) -> float:
     """A number in (0, 1), exact in float32: key (low word of seed, stream), counter (position, visit)."""
     word = threefry((seed, stream), (position, visit))[0]

@@ -6,7 +6,8 @@ from dcompile.diagnostic import error
 from dcompile.reference.expressions import region, value
 from dcompile.reference.result import Difference
 from dcompile.reference.row import Row
-from dcompile.strategy import Score, Write, walk
+from dcompile.reference.threefry import any_token
+from dcompile.strategy import NOISE, Score, Write, walk
 
 
 def append(row: Row, stmt: Write) -> bool:
@@ -23,7 +24,7 @@ def append(row: Row, stmt: Write) -> bool:
 
 
 def write(row: Row, stmt: Write) -> None:
-    """`commit`, `overwrite`, `mask`, `truncate`."""
+    """`commit`, `overwrite`, `mask`, `noise`, `truncate`."""
     assert stmt.region is not None
     if stmt.action == "truncate":
         _truncate(row, region(row, stmt.region))
@@ -34,6 +35,9 @@ def write(row: Row, stmt: Write) -> None:
         mask_id = row.model.facts.mask_id
         assert mask_id is not None
         _put(row, dict.fromkeys(at, mask_id), masked=True)
+        return
+    if stmt.action == "noise":
+        _put(row, {i: noise(row, NOISE + 1 + stmt.site, i) for i in at}, masked=None)
         return
     assert stmt.tokens is not None
     if stmt.action == "commit":
@@ -50,6 +54,13 @@ def write(row: Row, stmt: Write) -> None:
         _put(row, _follow(row, chosen))
     else:
         _put(row, chosen, masked=None)
+
+
+def noise(row: Row, stream: int, position: int) -> int:
+    """A random token, and one visit more."""
+    visit = row.visits.get((stream, position), 0)
+    row.visits[stream, position] = visit + 1
+    return any_token(row.controls.seed, stream, position, visit, row.model.facts.vocab)
 
 
 def _truncate(row: Row, behind: list[int]) -> None:

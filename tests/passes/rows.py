@@ -90,7 +90,7 @@ def oracle(
         chosen = replace(chosen, seed=chosen.seed + r)
         found = run(strategy, fits(strategy, shift), prompt, length=length, sampling=chosen, template=template)
         order = found.order
-        answer = found.tokens[len(prompt) :] if strategy.canvas.init == "masked" else found.output_ids
+        answer = found.tokens[len(prompt) :] if strategy.canvas.init != "empty" else found.output_ids
         rows.append(Row(answer, order[: len(answer)], found.model_calls, found.positions_fed))
     return rows
 
@@ -147,7 +147,7 @@ def feed(
 def _row(program: Program, state: dict[str, Tensor], r: int, prompt: int) -> Row:
     start = int(state["start"][r])
     size = int(state["count"][r])
-    if program.strategy.canvas.init == "masked":
+    if program.strategy.canvas.init != "empty":
         size = _extent(program.strategy, prompt, int(state["length"][r]))
     answer, order = (tuple(state[n][r, start : start + size].tolist()) for n in ("tokens", "order"))
     return Row(answer, order, int(state["calls"][r]), int(state["fed"][r]))
