@@ -9,6 +9,7 @@ from dcompile.dsl import dists, modules, progress, readable, shapes
 from dcompile.dsl.progress import head
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
+from dcompile.dsl.verified import drafts
 from dcompile.model import Facts
 from dcompile.source import Span
 from dcompile.strategy import Branches, Call, MaskToken, Strategy, Write, walk
@@ -134,6 +135,7 @@ class Report:
     progress: tuple[Fact, ...]
     cache: Fact
     lossless: Fact
+    branches: tuple[Fact, ...]
     calls: tuple[Fact, ...]
     memory: tuple[tuple[str, int], ...]
     capacity: int | None
@@ -156,6 +158,9 @@ class Report:
         for title, fact in (("cache", self.cache), ("losslessness", self.lossless)):
             where = f" (line {fact.line})" if fact.line else ""
             rows += ["", f"{title}: {fact.verdict}{where}", f"  {fact.why}"]
+        if self.branches:
+            rows += ["", "branches"]
+            rows += [f"  line {f.line:<4} {f.about}: {f.verdict}, {f.why}" for f in self.branches]
         rows += ["", "calls"]
         rows += [f"  line {f.line:<4} {f.about}: {f.verdict}" for f in self.calls] or ["  none"]
         if self.memory:
@@ -189,12 +194,21 @@ def report(strategy: Strategy, facts: Facts | None = None, capacity: int | None 
         loops,
         _fact("cache", exact),
         _fact("losslessness", loss),
+        tuple(_drafts(n, why, span) for n, why, span in drafts(world, strategy)),
         calls,
         memory,
         capacity,
         batch,
         tuple(found),
     )
+
+
+def _drafts(node: Branches, why: str, span: Span) -> Fact:
+    """What the drafts of a statement do to the tokens."""
+    about = shapes.first_words(node.span)
+    if why:
+        return Fact(about, "may change tokens", why, _line(span))
+    return Fact(about, "change no token", "each accepted draft is the policy's own next step", _line(node.span))
 
 
 def _fact(about: str, verdict: Verdict) -> Fact:

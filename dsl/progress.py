@@ -167,6 +167,8 @@ def _reaches(world: World, number: Expr, bound: float, filled: Expr | None) -> b
 def _exceeds(condition: Expr, region: Expr, less: Expr, bound: float) -> bool:
     """Whether a condition says that `count(region) - less` is at least `bound`."""
     match condition:
+        case Op(op="gt", args=(Reduce(kind="count", region=counted), Literal(value=n))) if isinstance(less, Literal):
+            return counted == region and n + 1 - less.value >= bound
         case Op(op="gt", args=(Reduce(kind="count", region=counted), other)):
             return bound <= 1 and counted == region and other == less
     return False

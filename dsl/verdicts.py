@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dcompile.dsl.origins import losses, own
 from dcompile.dsl.readable import LAST
 from dcompile.dsl.regions import EVERYTHING, MASKED, World, ahead, most, steady, within
+from dcompile.dsl.verified import alone, drafts
 from dcompile.source import NOWHERE, Span
 from dcompile.strategy import (
     INT,
@@ -15,19 +17,15 @@ from dcompile.strategy import (
     Area,
     Call,
     Expr,
-    For,
     ForBlocks,
     If,
     Literal,
     Name,
     Op,
-    Repeat,
-    Score,
     Stmt,
     Strategy,
     Take,
     Unreadable,
-    While,
     Whole,
     Write,
     walk,
@@ -143,7 +141,12 @@ def _block_wrong(world: World, loop: ForBlocks) -> Verdict | None:
 
 
 def lossless(world: World, strategy: Strategy, exact: Verdict) -> Verdict:
-    """`proved`: the tokens (or their distribution) of plain decoding, one token a call; else `lossy`, and why."""
+    """`proved`: the tokens (or their distribution) of plain decoding, one token a call; else `lossy`, and why. Drafts
+    that change no token are left out of the question."""
+    for _, reason, span in drafts(world, strategy):
+        if reason:
+            return Verdict("lossy", f"drafts may change tokens: {reason}", span)
+    strategy = alone(strategy)
     for why in _losses(world, strategy):
         return why
     if exact.word != "exact":
@@ -166,7 +169,7 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 yield Verdict("lossy", f"`{node.action}` revises tokens", node.span)
             case Write(action="truncate"):
                 yield Verdict("lossy", "the answer ends before its end token is reached", node.span)
-            case Write(tokens=tokens) if not (isinstance(tokens, Score) and tokens.kind in ("token", "sample")):
+            case Write(tokens=tokens) if not own(tokens):
                 yield Verdict("lossy", "what is written is not the model's own token", node.span)
             case Write(action="commit", region=region) if region is not None and not single(world, region):
                 yield Verdict(
@@ -174,7 +177,8 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                     "several positions are committed from one call, as if they did not depend on each other",
                     node.span,
                 )
-    yield from _reused(strategy.body, {})
+    for why, span in losses(world, strategy.body):
+        yield Verdict("lossy", why, span)
 
 
 def single(world: World, region: Expr) -> bool:
@@ -193,26 +197,6 @@ def single(world: World, region: Expr) -> bool:
         case Unreadable(region=inner):
             return single(world, inner)
     return type(region).__name__ == "Near" and getattr(region, "kind", "") in ("first", "before", "after")
-
-
-def _reused(body: tuple[Stmt, ...], used: dict[str, Span]) -> Iterator[Verdict]:
-    """A distribution that two commits read: the second does not see the first's token."""
-    for node in body:
-        match node:
-            case Call(name=str(name)):
-                used.pop(name, None)
-            case Write(tokens=Score(dist=dist)):
-                if dist in used:
-                    yield Verdict("lossy", "a second position is committed from the same call", node.span)
-                used[dist] = node.span
-            case If():
-                yes, no = dict(used), dict(used)
-                yield from _reused(node.then, yes)
-                yield from _reused(node.orelse, no)
-                used.update({**yes, **no})
-            case ForBlocks() | For() | While() | Repeat():
-                yield from _reused(node.body, used)
-                yield from _reused(node.body, used)
 
 
 __all__ = ["MASKED", "Verdict", "cache", "lossless", "single"]
