@@ -56,3 +56,47 @@ def order(key: Tensor) -> Tensor:
 @order.register_fake
 def _(key: Tensor) -> Tensor:
     return torch.empty_like(key, dtype=torch.int64)
+
+
+@torch.library.custom_op("dcompile::exp_sums", mutates_args=())
+def exp_sums(x: Tensor, weighed: bool) -> Tensor:
+    """What a softmax over the last axis is made of: with d = x - max(x), sum(exp(d)) and, if `weighed`, sum(d exp(d)).
+
+    x float32 [..., V]; returns [..., 1 or 2]. Backends fold the axis without writing exp(d) down.
+    """
+    return exp_sums_plainly(x, weighed)
+
+
+def exp_sums_plainly(x: Tensor, weighed: bool) -> Tensor:
+    """`exp_sums` spelled in ATen ops."""
+    shifted = x - torch.amax(x, -1, keepdim=True)
+    powers = torch.exp(shifted)
+    total = powers.sum(-1, keepdim=True)
+    return torch.cat([total, (powers * shifted).sum(-1, keepdim=True)], -1) if weighed else total
+
+
+@exp_sums.register_fake
+def _(x: Tensor, weighed: bool) -> Tensor:
+    return x.new_empty((*x.shape[:-1], 2 if weighed else 1))
+
+
+@torch.library.custom_op("dcompile::best_two", mutates_args=())
+def best_two(x: Tensor) -> Tensor:
+    """The two largest values along the last axis, in order: [..., V] to [..., 2]. One that occurs twice counts."""
+    return best_two_plainly(x)
+
+
+def best_two_plainly(x: Tensor) -> Tensor:
+    """`best_two` spelled in ATen ops that every backend has."""
+    best = torch.argmax(x, -1, keepdim=True)
+    rest = torch.where(torch.arange(x.shape[-1]) == best, FLOOR, x)
+    return torch.cat([torch.amax(x, -1, keepdim=True), torch.amax(rest, -1, keepdim=True)], -1)
+
+
+@best_two.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], 2))
+
+
+EXP_SUMS = torch.ops.dcompile.exp_sums.default
+BEST_TWO = torch.ops.dcompile.best_two.default

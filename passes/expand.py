@@ -27,6 +27,8 @@ def order_by_sort(key: Tensor) -> Tensor:
 ATEN: Mapping[Any, Meaning] = {
     torch.ops.dcompile.attend.default: ops.attend_parts,
     torch.ops.dcompile.order.default: order_by_sort,
+    ops.EXP_SUMS: ops.exp_sums_plainly,
+    ops.BEST_TWO: ops.best_two_plainly,
 }
 
 

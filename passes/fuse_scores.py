@@ -1,8 +1,11 @@
-"""Scores without a softmax over the vocabulary: one maximum and one sum of exponentials serve them all.
+"""Scores without a softmax over the vocabulary: one sweep over the logits serves them all.
 
-amax(softmax(x))        ->  1 / sum(exp(x - max))
-gather(softmax(x), t)   ->  exp(gather(x, t) - max) / sum(exp(x - max))
--sum(p log p)           ->  log(sum(exp(x - max))) - sum(exp(x - max) (x - max)) / sum(exp(x - max))
+With `total` = sum(exp(x - max)) and `weighed` = sum((x - max) exp(x - max)), which are one `dcompile::exp_sums`:
+
+amax(softmax(x))        ->  1 / total
+gather(softmax(x), t)   ->  exp(gather(x, t) - max) / total
+best_two(softmax(x))    ->  exp(best_two(x) - max) / total
+-sum(p log p)           ->  log(total) - weighed / total
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from typing import ClassVar
 import torch
 from torch import fx
 
+from dcompile.ops import BEST_TWO, EXP_SUMS
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import emit, tidy
+from dcompile.passes.facts import arguments
 from dcompile.program import Program, modules
 
 aten = torch.ops.aten
@@ -37,22 +42,21 @@ class FuseScores(Pass):
 def _fuse(graph: fx.Graph, softmax: fx.Node) -> None:
     uses = [(user, _kind(user)) for user in softmax.users]
     kinds = {kind for _, kind in uses}
-    if kinds - {"max", "prob", "entropy"}:
+    if kinds - {"max", "prob", "two", "entropy"}:
         return
-    x = softmax.args[0]
+    x = arguments(softmax)[0]
     with graph.inserting_before(softmax):
-        best = emit(graph, aten.amax.default, x, [-1], True, like=softmax)
-        shifted = emit(graph, aten.sub.Tensor, x, best, like=softmax)
-        powers = emit(graph, aten.exp.default, shifted, like=softmax)
-        total = emit(graph, aten.sum.dim_IntList, powers, [-1], like=softmax)
+        sums = emit(graph, EXP_SUMS, x, "entropy" in kinds, like=softmax)
+        total = emit(graph, aten.slice.Tensor, sums, -1, 0, 1, like=softmax)
     for user, kind in uses:
         if kind == "entropy" and user.target is aten.mul.Tensor:
-            _entropy(graph, user, shifted, powers, total)
+            _entropy(graph, user, sums, total)
         elif kind == "max":
             with graph.inserting_before(user):
-                user.replace_all_uses_with(emit(graph, aten.reciprocal.default, total, like=user))
-        elif kind == "prob":
-            _prob(graph, user, shifted, total)
+                best = emit(graph, aten.squeeze.dim, emit(graph, aten.reciprocal.default, total), -1, like=user)
+                user.replace_all_uses_with(best)
+        elif kind in ("prob", "two"):
+            _probabilities(graph, user, x, total)
 
 
 def _kind(user: fx.Node) -> str:
@@ -60,6 +64,8 @@ def _kind(user: fx.Node) -> str:
         return "max"
     if user.target is aten.gather.default and user.args[1] in (2, -1):
         return "prob"
+    if user.target is BEST_TWO:
+        return "two"
     if _entropy_sum(user) is not None:
         return "entropy"
     if user.target is aten.clamp.default and all(map(_is_log, user.users)):
@@ -79,19 +85,21 @@ def _entropy_sum(product: fx.Node) -> fx.Node | None:
     return total if total.target is aten.sum.dim_IntList and total.args[1] == [-1] else None
 
 
-def _entropy(graph: fx.Graph, product: fx.Node, shifted: fx.Node, powers: fx.Node, total: fx.Node) -> None:
+def _entropy(graph: fx.Graph, product: fx.Node, sums: fx.Node, total: fx.Node) -> None:
     summed = _entropy_sum(product)
     assert summed is not None
     with graph.inserting_before(summed):
-        weighed = emit(graph, aten.mul.Tensor, powers, shifted, like=summed)
-        mean = emit(graph, aten.div.Tensor, emit(graph, aten.sum.dim_IntList, weighed, [-1]), total, like=summed)
-        log = emit(graph, aten.log.default, total, like=summed)
-        summed.replace_all_uses_with(emit(graph, aten.sub.Tensor, mean, log, like=summed))
+        weighed = emit(graph, aten.slice.Tensor, sums, -1, 1, 2, like=summed)
+        mean = emit(graph, aten.div.Tensor, weighed, total, like=summed)
+        negative = emit(graph, aten.sub.Tensor, mean, emit(graph, aten.log.default, total), like=summed)
+        summed.replace_all_uses_with(emit(graph, aten.squeeze.dim, negative, -1, like=summed))
 
 
-def _prob(graph: fx.Graph, gather: fx.Node, shifted: fx.Node, total: fx.Node) -> None:
-    with graph.inserting_before(gather):
-        picked = emit(graph, aten.gather.default, shifted, gather.args[1], gather.args[2], like=gather)
-        power = emit(graph, aten.exp.default, picked, like=gather)
-        whole = emit(graph, aten.unsqueeze.default, total, -1, like=gather)
-        gather.replace_all_uses_with(emit(graph, aten.div.Tensor, power, whole, like=gather))
+def _probabilities(graph: fx.Graph, chosen: fx.Node, x: fx.Node, total: fx.Node) -> None:
+    """The probabilities of chosen tokens, [..., n]."""
+    with graph.inserting_before(chosen):
+        assert callable(chosen.target)
+        logits = emit(graph, chosen.target, x, *chosen.args[1:], like=chosen)
+        best = emit(graph, aten.amax.default, x, [-1], True, like=chosen)
+        powers = emit(graph, aten.exp.default, emit(graph, aten.sub.Tensor, logits, best), like=chosen)
+        chosen.replace_all_uses_with(emit(graph, aten.div.Tensor, powers, total, like=chosen))

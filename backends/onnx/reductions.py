@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from dcompile.backends.onnx import vocabulary
 from dcompile.backends.onnx.scope import DTYPES, Scope, Typed, axis_of, size_of
 
 aten = torch.ops.aten
@@ -61,6 +62,12 @@ def extreme(kind: str, index: str) -> Callable[..., Sequence[ir.Value]]:
 def _first(at: Scope, kind: str, x: Typed, axis: int, keep: bool) -> ir.Value:
     if x.rank == 0:
         return at.constant(0, torch.int64)
+    if (
+        kind == "ArgMax"
+        and axis_of(axis, x.rank) == x.rank - 1
+        and (index := vocabulary.argmax(at, x, keep)) is not None
+    ):
+        return index
     number = at.to(x, torch.int32) if x.dtype == torch.bool else x.value
     return at.op(kind, number, axis=axis_of(axis, x.rank), keepdims=int(keep))
 

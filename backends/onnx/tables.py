@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dcompile.backends.onnx import arithmetic, attention, constants, indexing, logic, products, reductions, shapes
+from dcompile.backends.onnx import (
+    arithmetic,
+    attention,
+    constants,
+    indexing,
+    logic,
+    products,
+    reductions,
+    shapes,
+    vocabulary,
+)
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
     **arithmetic.OPS,
@@ -16,4 +26,5 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
     **products.OPS,
     **reductions.OPS,
     **shapes.OPS,
+    **vocabulary.OPS,
 }

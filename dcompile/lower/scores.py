@@ -44,11 +44,9 @@ def _score(ctx: Context, expr: Score, dist: Dist, frame: Frame) -> Tensor:
             probs = torch.softmax(logits, -1)
             return -(probs * torch.log(torch.clamp(probs, min=1e-38))).sum(-1)
         case "margin":
-            first, second = _top_two(torch.softmax(logits, -1))
-            return first - second
+            return _lead(torch.softmax(logits, -1))
         case "gap":
-            first, second = _top_two(logits)
-            return first - second
+            return _lead(logits)
         case "prob":
             assert expr.of is not None
             of = ctx.value(expr.of, frame).reshape(ctx.batch, -1).expand(ctx.batch, frame.width)
@@ -113,10 +111,10 @@ def sum_onehot(ids: tuple[int, ...], vocab: int) -> Tensor:
     return hit
 
 
-def _top_two(values: Tensor) -> tuple[Tensor, Tensor]:
-    best = torch.argmax(values, -1, keepdim=True)
-    rest = torch.where(torch.arange(values.shape[-1]) == best, FLOOR, values)
-    return values.amax(-1), rest.amax(-1)
+def _lead(values: Tensor) -> Tensor:
+    """By how much the largest value exceeds the second."""
+    two: Tensor = torch.ops.dcompile.best_two(values)
+    return two[..., 0] - two[..., 1]
 
 
 def _which(ctx: Context, dist: Dist) -> tuple[object, ...]:

@@ -45,7 +45,8 @@ def head(_: Recorder, x: Tensor, n: Tensor) -> list[Tensor]:
 
 def scores(_: Recorder, x: Tensor, n: Tensor) -> list[Tensor]:
     probs = torch.softmax(x, -1)
-    return [probs.amax(-1), -(probs * torch.log(torch.clamp(probs, min=1e-38))).sum(-1)]
+    entropy = -(probs * torch.log(torch.clamp(probs, min=1e-38))).sum(-1)
+    return [probs.amax(-1), entropy, torch.ops.dcompile.best_two(probs)]
 
 
 def invariant(recorder: Recorder, x: Tensor, n: Tensor) -> list[Tensor]:
