@@ -47,6 +47,7 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
     given = iter(inputs)
     fusions = fuse.find(module)
     for node in module.graph.nodes:
+        at.model.origin = _origin(node)
         if node in fusions:
             env |= _fused(at, fusions[node], env)
         if node in env:
@@ -61,6 +62,15 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
         else:
             env[node] = _call(at, node, env)
     raise AssertionError("a graph without an output")
+
+
+def _origin(node: fx.Node) -> str:
+    """The line of the strategy that a node comes from, as in `L12/`; `L12.model/` for what a call runs of the model."""
+    span = node.meta.get("span")
+    if span is None or span.source is None:
+        return "model/" if "call" in node.meta else ""
+    line, _ = span.source.place(span.start)
+    return f"L{line}.model/" if "call" in node.meta else f"L{line}/"
 
 
 def _fused(at: Scope, fusion: fuse.Fusion, env: dict[fx.Node, Values]) -> dict[fx.Node, Values]:
@@ -117,7 +127,7 @@ def unchanged(body: fx.GraphModule, count: int) -> set[int]:
     """Which of its first `count` inputs a loop body hands on as they are, also through loops inside it."""
     places = body.graph.find_nodes(op="placeholder")
     results = _results(body.graph.output_node())
-    return {i for i in range(count) if _origin(body, results[i]) is places[i]}
+    return {i for i in range(count) if _source(body, results[i]) is places[i]}
 
 
 def _results(output: fx.Node) -> Sequence[Any]:
@@ -125,14 +135,14 @@ def _results(output: fx.Node) -> Sequence[Any]:
     return (given,) if isinstance(given, fx.Node) else list(given)  # type: ignore[arg-type]
 
 
-def _origin(module: fx.GraphModule, node: Any) -> Any:
+def _source(module: fx.GraphModule, node: Any) -> Any:
     """The node whose value this is, behind copies and loops that leave it alone."""
     if node.op == "call_function" and node.target in (torch.ops.aten.clone.default, torch.ops.aten.alias.default):
-        return _origin(module, node.args[0])
+        return _source(module, node.args[0])
     if node.op == "call_function" and node.target is operator.getitem and node.args[0].target is WHILE:
         _, inner, carried, _ = node.args[0].args
         if node.args[1] in unchanged(getattr(module, inner.target), len(carried)):
-            return _origin(module, carried[node.args[1]])
+            return _source(module, carried[node.args[1]])
     return node
 
 

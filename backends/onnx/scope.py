@@ -47,10 +47,12 @@ Operand = Typed | ir.Value
 
 @dataclass
 class Model:
-    """What all graphs of one model share: names, and where each large weight lies in the weights file."""
+    """What all graphs of one model share: names, where each large weight lies in the weights file, and the `origin` of
+    what is being emitted, which the names of nodes begin with: profiles tell a strategy's lines apart by it."""
 
     regions: Mapping[int, Region]
     weights_file: str
+    origin: str = ""
     names: dict[str, int] = field(default_factory=dict)
     expanded: dict[ir.Value, Typed] = field(default_factory=dict)  # what a value is the expansion of
     fronts: dict[ir.Value, ir.Value] = field(default_factory=dict)  # what may be shorter than its shape: its length
@@ -99,7 +101,9 @@ class Scope:
         values = [x.value if isinstance(x, Typed) else x for x in inputs]
         results = [ir.Value(name=self.model.name(name or kind.lower())) for _ in range(outputs)]
         attrs = ir.convenience.convert_attributes(attributes)
-        node = ir.Node(domain, kind, values, attrs, outputs=results, name=f"{kind}_{results[0].name}")
+        node = ir.Node(
+            domain, kind, values, attrs, outputs=results, name=f"{self.model.origin}{kind}_{results[0].name}"
+        )
         self.nodes.append(node)
         self.made.update(results)
         return results
