@@ -2,8 +2,8 @@
 
 A prompt asks for one operation on a list of full names; the answer is the new list. The names, the wordings and
 the split are this project's own: nothing is taken from ParallelBench's files. What is kept is the idea: `copy` can
-be written in one parallel step, while the entries of `shuffle` depend on each other, so that tokens committed
-together may repeat or drop a person.
+be written in one parallel step, while the entries of `shuffle` and `insert_any` depend on each other, so that tokens
+committed together may repeat or drop a person.
 
 Held-out split: a fixed fifth of all (first, last) pairs never occurs in training. Evaluation lists are made of
 held-out pairs only. Within one list no first name and no last name occurs twice.
@@ -38,19 +38,21 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "remove": ("Remove the person at position {index} :", "The person at position {index} leaves the line :"),
     "replace": ("Replace position {index} with {name} :", "{name} takes the place at position {index} :"),
     "shuffle": ("Shuffle the line :", "Write the list in another order :", "Mix this list :"),
+    "insert_any": ("Insert {name} in the line :", "{name} joins the line :"),
 }
 TASKS: tuple[str, ...] = tuple(WORDINGS)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One task instance: `prompt` is the user's text, `answer` one right answer (for `shuffle`: one of many)."""
+    """One task instance: `prompt` is the user's text, `answer` a right one (`shuffle`, `insert_any`: one of many)."""
 
     task: str
     prompt: str
     answer: str
     people: tuple[str, ...]
     target: tuple[str, ...]
+    name: str  # who comes in (`insert`, `insert_any`, `replace`); drawn but not used by the others
 
 
 @cache
@@ -100,7 +102,7 @@ def make_example(task: str, rng: random.Random, *, held_out: bool, length: int |
     """Make one instance of `task`; positions count from 0, as in ParallelBench."""
     size = rng.choice(LENGTHS) if length is None else length
     *people, name = draw_people(rng, size + 1, held_out)
-    index = rng.randrange(size + 1 if task == "insert" else size)
+    index = rng.randrange(size + 1 if task.startswith("insert") else size)
     edits: dict[str, Callable[[], list[str]]] = {
         "copy": lambda: list(people),
         "reverse": lambda: people[::-1],
@@ -109,10 +111,11 @@ def make_example(task: str, rng: random.Random, *, held_out: bool, length: int |
         "remove": lambda: people[:index] + people[index + 1 :],
         "replace": lambda: [*people[:index], name, *people[index + 1 :]],
         "shuffle": lambda: _shuffled(people, rng),
+        "insert_any": lambda: [*people[:index], name, *people[index:]],
     }
     target = edits[task]()
     words = rng.choice(WORDINGS[task]).format(name=name, index=index)
-    return Example(task, f"{words} {render(people)}", render(target), tuple(people), tuple(target))
+    return Example(task, f"{words} {render(people)}", render(target), tuple(people), tuple(target), name)
 
 
 def make_set(task: str, count: int, seed: int = 0, *, held_out: bool = True) -> list[Example]:
@@ -122,12 +125,16 @@ def make_set(task: str, count: int, seed: int = 0, *, held_out: bool = True) -> 
 
 
 def score(example: Example, text: str) -> bool:
-    """Tell whether `text` is a right answer: the exact list, or for `shuffle` the same people in another order."""
+    """Tell whether `text` is a right answer: the exact list; for `shuffle` the same people in another order; for
+    `insert_any` the list with the new person at any one place."""
     people = parse(text)
     if people is None:
         return False
     if example.task == "shuffle":
         return Counter(people) == Counter(example.people) and tuple(people) != example.people
+    if example.task == "insert_any":
+        others = [person for person in people if person != example.name]
+        return len(people) == len(others) + 1 and tuple(others) == example.people
     return tuple(people) == example.target
 
 
