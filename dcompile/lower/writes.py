@@ -10,7 +10,7 @@ from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import canvas, look, places, store
 from dcompile.lower.regions import bounds, frame_of, present_end
 from dcompile.lower.variables import mask_id, noise
-from dcompile.strategy import NOISE, Assign, Expr, Write
+from dcompile.strategy import NOISE, Assign, Expr, Name, Op, Write
 
 
 def assign(ctx: Context, stmt: Assign) -> None:
@@ -18,10 +18,23 @@ def assign(ctx: Context, stmt: Assign) -> None:
     if stmt.value.type.wide:
         dists.assign(ctx, stmt)
         return
+    match stmt.value:
+        case Op(op="select", args=(region, value, Name(name=name))) if region.type.each and name == stmt.name:
+            _renew(ctx, name, region, value)
+            return
     each = stmt.value.type.each
     new = ctx.value(stmt.value, canvas(ctx) if each else None)
     shape = (ctx.batch, ctx.capacity) if each else (ctx.batch,)
     ctx.put(stmt.name, new.expand(shape))
+
+
+def _renew(ctx: Context, name: str, region: Expr, value: Expr) -> None:
+    """`x = value if region else x`: what a call says of its block needs no computing elsewhere."""
+    frame = frame_of(ctx, region)
+    old = look(ctx, ctx.values[name], frame)
+    given = ctx.value(value, frame if value.type.each else None)
+    new = torch.where(ctx.value(region, frame), given if value.type.each else given.reshape(-1, 1), old)
+    ctx.put(name, store(ctx, ctx.values[name], frame, new.expand(ctx.batch, frame.width)))
 
 
 def write(ctx: Context, stmt: Write) -> None:
