@@ -54,7 +54,7 @@ def prefill(ctx: Context) -> None:
         slots = places(ctx, frame)
         fed = (slots >= values["chunk"]) & (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < upto.reshape(-1, 1))
         with ctx.recorder.tagged(call="prefill", store="rewrite"):
-            forward(ctx, frame, fed, fed)
+            forward(ctx, frame, fed, fed, unused=ctx.capacity % width == 0)
         return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + width}
 
     carried = {**{n: outer[n] for n in names}, "chunk": torch.zeros(1, dtype=torch.int64)}
@@ -63,10 +63,12 @@ def prefill(ctx: Context) -> None:
     ctx.values["fed"] = ctx.values["fed"] + torch.clamp(upto - ctx.inputs["pad"], min=0)
 
 
-def forward(ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False) -> Tensor:
+def forward(
+    ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False, unused: bool = False
+) -> Tensor:
     """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `kept`, stored.
 
-    `alone`: nothing but the fed rows can be live, so no cache is read.
+    `alone`: nothing but the fed rows can be live, so no cache is read. `unused`: see `keep`.
     """
     slots = places(ctx, frame).expand(ctx.batch, frame.width)
     ids = look(ctx, ctx.values["tokens"], frame)
@@ -89,12 +91,13 @@ def forward(ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone:
         return hidden
     hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call)
     if kept is not None:
-        keep(ctx, frame, kept, slots_of_call)
+        keep(ctx, frame, kept, slots_of_call, unused)
     return hidden
 
 
-def keep(ctx: Context, frame: Frame, kept: Tensor, slots: Slots) -> None:
-    """Store the new keys and values of a frame's slots where `kept` [B, W] says so."""
+def keep(ctx: Context, frame: Frame, kept: Tensor, slots: Slots, unused: bool = False) -> None:
+    """Store the new keys and values of a frame's slots where `kept` [B, W] says so. `unused`: nothing was stored in any
+    of them before, so what is not kept may be written as well: nobody attends to it."""
     old = look(ctx, ctx.values["stored"], frame)
     ctx.values["stored"] = store(ctx, ctx.values["stored"], frame, old | kept)
     mask = kept.reshape(ctx.batch, 1, -1, 1)
@@ -105,8 +108,8 @@ def keep(ctx: Context, frame: Frame, kept: Tensor, slots: Slots) -> None:
                 ctx.values[f"{kind}{layer}"] = torch.where(mask, new, cache)
                 continue
             index = places(ctx, frame).reshape(ctx.batch, 1, -1, 1).expand(new.shape)
-            kept = torch.where(mask, new, torch.gather(cache, 2, index))
-            ctx.values[f"{kind}{layer}"] = torch.scatter(cache, 2, index, kept)
+            rows = new if unused else torch.where(mask, new, torch.gather(cache, 2, index))
+            ctx.values[f"{kind}{layer}"] = torch.scatter(cache, 2, index, rows)
 
 
 def _sees(ctx: Context, query: Tensor, key: Tensor) -> Tensor:
