@@ -81,19 +81,24 @@ def _agrees(stmt: Branches, draft: Canvas, target: Canvas) -> bool:
 
 def _followed(row: Row, made: Sequence[Row], best: int) -> int:
     """With another engine's commits to follow: the last branch that makes none but those, and a note if it is not the
-    own one."""
+    own one. If there is none, the first one takes them."""
     if row.forced is None:
         return best
     order, tokens = row.forced.order, row.forced.tokens
     due = {i: tokens[i - row.start] for i in range(row.start, row.end) if order[i - row.start] == row.calls}
     news = [_news(row, branch) for branch in made]
     right = [j for j, new in enumerate(news) if all(due.get(i) == token for i, token in new.items())]
-    theirs = right[-1] if right else best
-    if theirs != best or not right:
-        other = news[theirs] if right else due
-        row.differences.append(
-            Difference(row.calls, tuple(sorted(news[best].items())), tuple(sorted(other.items())), row.gaps[-1])
-        )
+    theirs = right[-1] if right else 0
+    if right and theirs == best:
+        return best
+    other = news[theirs] if right else due
+    note = (tuple(sorted(news[best].items())), tuple(sorted(other.items())))
+    row.differences.append(Difference(row.calls, *note, row.gaps[-1]))
+    if not right:
+        won = made[0]
+        won.tokens, won.masked, won.order = [*row.tokens], [*row.masked], [*row.order]
+        for i, token in due.items():
+            won.tokens[i], won.masked[i], won.order[i] = token, False, row.calls
     return theirs
 
 

@@ -14,7 +14,7 @@ from dcompile.reference.forward import blank
 from dcompile.reference.result import Forced, Result
 from dcompile.reference.row import Row
 from dcompile.reference.statements import RowEnds, reset, sequence
-from dcompile.reference.writes import noise
+from dcompile.reference.writes import noise, settle
 from dcompile.strategy import NOISE, Canvas, Strategy, session_states, stops_on_eos
 
 
@@ -47,6 +47,8 @@ def run(
         sequence(row, strategy.body)
     except RowEnds:
         stopped = True
+    if row.calls:
+        settle(row)
     return _result(row, stopped)
 
 

@@ -21,6 +21,7 @@ from dcompile.strategy import (
     Branches,
     Break,
     Call,
+    Expr,
     For,
     ForBlocks,
     If,
@@ -48,7 +49,7 @@ def sequence(row: Row, body: Sequence[Stmt]) -> None:
 
 
 def _statement(row: Row, stmt: Stmt) -> None:
-    if row.calls and not isinstance(stmt, (Write, Assign)):
+    if row.calls and isinstance(stmt, (Call, Branches, Break, Stop)):
         settle(row)
     match stmt:
         case Call():
@@ -98,11 +99,11 @@ def _loop(row: Row, stmt: Stmt) -> None:
                 row.variables[var] = torch.tensor(i)
                 _turn(row, stmt.body)
         case While(condition=condition, body=body):
-            while truth(row, condition):
+            while _holds(row, condition, True):
                 _turn(row, body)
         case Repeat(body=body, until=until):
             _turn(row, body)
-            while not truth(row, until):
+            while not _holds(row, until, False):
                 _turn(row, body)
         case _:
             raise AssertionError(f"no meaning for {stmt}")
@@ -113,8 +114,16 @@ def _turn(row: Row, body: Sequence[Stmt]) -> None:
         if state.lifetime == "step":
             reset(row, state)
     sequence(row, body)
-    if row.calls:
+
+
+def _holds(row: Row, condition: Expr, again: bool) -> bool:
+    """A loop's condition, which says `again` or not. Before another turn, it is asked of what a followed engine has
+    committed; at the end that can still be done by what stands behind the loop."""
+    found = truth(row, condition)
+    if found == again and row.calls and row.forced is not None:
         settle(row)
+        found = truth(row, condition)
+    return found
 
 
 def _lost(row: Row) -> bool:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.passes.rows import Row, oracle, read
+from dcompile.controls import Controls
+from dcompile.reference import Forced, Result, run
+from tests.passes.rows import MASK, Row, fits, oracle, read
 
 PROMPTS = st.lists(st.integers(2, 38), min_size=1, max_size=6).map(tuple)
 LENGTH = 8
@@ -74,3 +76,28 @@ def test_eager_drafts_take_no_more_calls_than_the_plain_ones(name: str) -> None:
     rows = [(one(n, (7, 8, 9), block=4, width=4), n) for n in (plain, name)]
     assert rows[1][0].calls <= rows[0][0].calls
     assert 39 not in rows[1][0].answer
+
+
+FAMILY = [("freedave", {"block": 8}), ("freedave", {"block": 8, "threshold": 0.4}), ("freedave_sdar", {}),
+          ("freedave_eager", {"block": 4}), ("freedave_sdar_eager", {})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "set_"), FAMILY)
+def test_another_engine_is_followed(name: str, set_: dict[str, Any]) -> None:
+    """Along its own commits the oracle differs nowhere; where a token is another one, it says so and goes along."""
+    strategy, prompt = read(name, **set_), (9, 8, 7, 6)
+    model = fits(strategy)
+
+    def follow(forced: Forced | None) -> Result:
+        return run(strategy, model, prompt, length=LENGTH, sampling=Controls(eos_ids=()), forced=forced)
+
+    own = follow(None)
+    answer = own.tokens[len(prompt) :]
+    same = follow(Forced(answer, own.order))
+    assert (same.tokens, same.model_calls, same.differences) == (own.tokens, own.model_calls, ())
+    wrong = [*answer]
+    wrong[3] = (wrong[3] + 1) % MASK
+    other = follow(Forced(wrong, own.order))
+    assert list(other.tokens[len(prompt) :]) == wrong
+    first = other.differences[0]
+    assert first.call == own.order[3] and not first.near_tie
