@@ -50,6 +50,18 @@ def test_a_block_causal_model_and_a_threshold(
         assert narrow.answer == one(name, prompt, block=4, steps=4).answer
 
 
+@settings(max_examples=4)
+@given(PROMPTS, st.sampled_from([2, 4]), st.booleans())
+def test_a_shifted_model(prompt: tuple[int, ...], width: int, dual: bool) -> None:
+    """Dream's way: the first position of a block is committed by the block's first call."""
+    drafted, plain = (
+        oracle(read(n, block=4, dual=dual, **w), [prompt], LENGTH, shift=True)[0]
+        for n, w in (("freedave", {"width": width}), ("freedave_static", {}))
+    )
+    assert drafted.answer == plain.answer
+    assert drafted.calls <= plain.calls
+
+
 def test_drafts_save_calls() -> None:
     saved = [one("freedave", (5, 6, n), block=8, width=1).calls - one("freedave", (5, 6, n), block=8).calls
              for n in range(2, 8)]  # fmt: skip
