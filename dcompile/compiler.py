@@ -42,6 +42,7 @@ class Order:
     rng: bool = True
     without: tuple[str, ...] = ()
     limit: int | None = None
+    draws: int = 0  # for tests: see `lower`
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def compile(strategy: Strategy, model: Model, order: Order, backend: Backend, wa
         raise error("unknown-pass", f"there is no pass `{unknown[0]}`", suggest(unknown[0], PASSES, "passes"))
     check_model(strategy, model)
     began = time.perf_counter()
-    program = lower(strategy, model, batch=order.batch, capacity=capacity(order, model), rng=order.rng)
+    program = lower(
+        strategy, model, batch=order.batch, capacity=capacity(order, model), rng=order.rng, draws=order.draws
+    )
     watch.program("lower", "", program, time.perf_counter() - began)
     program = optimise(
         program, order.loop, legal=backend.stages, without=order.without, limit=order.limit,

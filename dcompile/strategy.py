@@ -156,7 +156,7 @@ class Score(Expr):
     `sample` (the same token), `entropy` (nats), `margin` (top-1 minus top-2 probability), `gap` (top-1 minus top-2
     logit), `prob` (probability of token `of`). Computed in float32. `warped`: from the distribution after penalties,
     temperature, top-k, top-p and min-p, instead of the clean one. `without`: token ids whose logits are taken out first
-    (clean, renormalised); does not change which token is proposed. `dist`: the clean distribution itself, each
+    (clean, renormalised); does not change which token is proposed. `dist`: the distribution itself, each
     probability at least 1e-38; `none` at positions that cannot be read.
     """
 
@@ -238,6 +238,8 @@ class Call(Stmt):
     `guidance`: classifier-free guidance scale g: logits = u + (g + 1) * (c - u), u from the same canvas with the prompt
     masked; needs `feed` everything; counts as one call. `temperature`: replaces the run's temperature for this call.
     `name` is None for `refresh`. `site` numbers the calls of the text from 0: it is the random stream.
+    `condition`: a distribution (DIST) that a canvas model is fed beside the tokens (self-conditioning); where it is
+    none, and without it, the model is told that there is none yet.
     """
 
     name: str | None
@@ -247,6 +249,7 @@ class Call(Stmt):
     guidance: Expr | None
     temperature: Expr | None
     site: int
+    condition: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -398,11 +401,13 @@ class Param:
 
 @dataclass(frozen=True)
 class ModelUse:
-    """What the strategy needs of a model: `causal`, `masked` (bidirectional, predicts masked positions), or
-    `block_causal` with its block size in positions from 0."""
+    """What the strategy needs of a model: `causal`, `masked` (bidirectional, predicts masked positions),
+    `block_causal` with its block size in positions from 0, or `canvas` with the most positions that a call predicts: it
+    has two halves. A Call without a name stores what it feeds, by causal attention (the encoder); one with a name
+    predicts what it feeds, all of which see each other and what is stored, and stores nothing (the decoder)."""
 
     name: str
-    attention: OneOf["causal", "masked", "block_causal"]
+    attention: OneOf["causal", "masked", "block_causal", "canvas"]
     block: int | None
     span: Span = NOWHERE
 

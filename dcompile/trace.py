@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 import dcompile.ops  # noqa: F401  (registers dcompile::attend)
+from dcompile.models.canvas import CanvasBackbone
 
 NAME = "dcompile"
 
@@ -58,12 +59,17 @@ def _attention(
 AttentionInterface.register(NAME, _attention)
 
 
-def call_backbone(backbone: nn.Module, ids: Tensor, positions: Tensor, slots: Slots) -> Tensor:
-    """Hidden states [B, W, E] behind the last norm for token ids and positions [B, W]; fills `slots.fresh`."""
+def call_backbone(
+    backbone: nn.Module, ids: Tensor, positions: Tensor, slots: Slots, condition: Tensor | None = None
+) -> Tensor:
+    """Hidden states [B, W, E] behind the last norm for token ids and positions [B, W]; fills `slots.fresh`. `condition`
+    [B, W, V] is fed to the decoder of a canvas model; without it its encoder runs."""
     config: Any = backbone.config
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
+        if isinstance(backbone, CanvasBackbone):
+            return backbone.traced(ids, positions, slots, condition)
         out = backbone(input_ids=ids, position_ids=positions, past_key_values=slots, use_cache=True, slots=slots)
     finally:
         config._attn_implementation = before

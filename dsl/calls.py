@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
 from dcompile.dsl import syntax
+from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
 from dcompile.strategy import BOOL, FLOAT, Call, Expr, Literal, Stmt
@@ -15,8 +16,9 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     binding = lookup(ctx, scope, node.function.name, node.function.span)
     if not isinstance(binding, ModelName):
         ctx.fail("wrong-type", f"`{node.function.name}` is not a model", node.function.span)
-    if len(node.arguments) != 1 or node.arguments[0].name is not None:
-        wrong = next((a for a in node.arguments if a.name is not None), None)
+    named = [a for a in node.arguments if a.name is not None and a.name.name == "self_condition"]
+    if len(node.arguments) != 1 + len(named) or node.arguments[0].name is not None or len(named) > 1:
+        wrong = next((a for a in node.arguments if a.name is not None and a not in named[:1]), None)
         ctx.fail(
             "unknown-argument" if wrong else "missing-argument",
             "a model call takes one region: what is fed",
@@ -25,6 +27,14 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         )
     feed = region(ctx, scope, node.arguments[0].value, "what is fed")
     given = _options(ctx, scope, options)
+    condition = _condition(ctx, scope, named[0], binding, name) if named else None
+    if binding.use.attention == "canvas" and name is not None:  # it stores nothing
+        if given["keep"] is not None:
+            help = f"`refresh {binding.use.name}(...)` stores, what predicts does not"
+            ctx.fail(
+                "misplaced-option", "this model has nothing to keep of a call that predicts", options[0].span, help=help
+            )
+        given["keep"] = Literal(BOOL, node.span, False)
     site, ctx.calls = ctx.calls, ctx.calls + 1
     unique = None
     if name is not None:
@@ -44,7 +54,22 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     span = name.span.to(node.span) if name else node.span
     if options:
         span = span.to(options[-1].span)
-    return Call(span, unique, binding.use.name, feed, given["keep"], given["guidance"], given["temperature"], site)
+    keep, guidance, temperature = given["keep"], given["guidance"], given["temperature"]
+    return Call(span, unique, binding.use.name, feed, keep, guidance, temperature, site, condition)
+
+
+def _condition(
+    ctx: Context, scope: Scope, argument: syntax.Argument, model: ModelName, name: syntax.Ident | None
+) -> Expr:
+    """`self_condition: P`."""
+    if model.use.attention != "canvas" or name is None:
+        ctx.fail(
+            "unknown-argument",
+            "only a model of canvases that predicts is fed a distribution",
+            argument.span,
+            help="`model lm: canvas(256)`, then `p = lm(b, self_condition: P)`",
+        )
+    return whole(ctx, scope, argument.value, "what the model is fed")
 
 
 def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> dict[str, Expr | None]:

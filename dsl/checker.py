@@ -87,11 +87,9 @@ def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
                 "choose a masked-diffusion checkpoint, or a strategy for causal models such as `greedy`",
             )
         )
-    wanted = {"causal": "causal", "masked": "full", "block_causal": "block_causal"}[use.attention]
+    wanted = "full" if use.attention == "masked" else use.attention
     if facts.attention != wanted:
-        kind = {v: k for k, v in {"causal": "causal", "masked": "full", "block_causal": "block_causal"}.items()}[
-            facts.attention
-        ]
+        kind = "masked" if facts.attention == "full" else facts.attention
         out.append(
             Diagnostic(
                 "attention-mismatch",

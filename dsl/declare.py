@@ -146,7 +146,7 @@ def _range(ctx: Context, scope: Scope, node: syntax.Param, fitted: Plain, was_se
     raise Failed
 
 
-ATTENTION = ("causal", "masked", "block_causal")
+ATTENTION = ("causal", "masked", "block_causal", "canvas")
 
 
 def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:
@@ -154,9 +154,6 @@ def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:
     kind = node.kind.name
     if ctx.models:
         ctx.diagnostics.append(not_yet("a second model", node.span))
-        raise Failed
-    if kind == "canvas":
-        ctx.diagnostics.append(not_yet("models of uniform canvases", node.kind.span))
         raise Failed
     if kind not in ATTENTION:
         ctx.fail(
@@ -166,11 +163,9 @@ def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:
             help=suggest(kind, ATTENTION, "kinds"),
         )
     block = None
-    if kind == "block_causal":
+    if kind in ("block_causal", "canvas"):
         if node.argument is None:
-            ctx.fail(
-                "missing-argument", "`block_causal` needs its block size", node.kind.span, help="`block_causal(4)`"
-            )
+            ctx.fail("missing-argument", f"`{kind}` needs its block size", node.kind.span, help=f"`{kind}(4)`")
         block = constant(ctx, scope, node.argument, "the block size", 1)
     elif node.argument is not None:
         ctx.fail("unknown-argument", f"`{kind}` takes no argument", node.argument.span)

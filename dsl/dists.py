@@ -69,6 +69,9 @@ def whole(ctx: Context, scope: Scope, node: syntax.Expr, what: str) -> Expr:
     """A distribution as a value: of a call, of a state, or `none`."""
     if _is_none(node):
         return Literal(DIST, node.span, NONE)
+    if isinstance(node, syntax.Attribute) and node.name.name == "warped":
+        found = _distribution(ctx, scope, node.value)
+        return Score(DIST, node.span, found.name, "dist", None, True)
     if isinstance(node, syntax.Word) and builtin(scope, node.span, node.name) is None:
         binding = lookup(ctx, scope, node.name, node.span)
         if isinstance(binding, Distribution):

@@ -55,6 +55,8 @@ def cache(world: World, strategy: Strategy) -> Verdict:
         return _causal(strategy, partial)
     if attention == "block_causal":
         return _block_causal(world, strategy)
+    if attention == "canvas":
+        return _canvases(world, strategy)
     first = partial[0]
     return Verdict(
         "approximate",
@@ -105,6 +107,23 @@ def _block_causal(world: World, strategy: Strategy) -> Verdict:
         elif _calls(node) or any(isinstance(n, Write) for n in walk(node)):
             return Verdict("approximate", "calls outside of a loop over the model's blocks", node.span)
     return Verdict("exact", "block-causal attention; a block is stored again, clean, before later blocks read it")
+
+
+def _canvases(world: World, strategy: Strategy) -> Verdict:
+    """Exact if the prompt is stored, and each block once it is done."""
+    stored = False
+    for node in strategy.body:
+        if isinstance(node, Call):
+            stored = stored or (node.name is None and node.feed == Area(REGION, NOWHERE, "prompt"))
+        elif isinstance(node, ForBlocks):
+            if not stored or node.over != "answer":
+                return Verdict("approximate", "what stands before these blocks was never stored", node.span)
+            wrong = _block_wrong(world, node)
+            if wrong is not None:
+                return wrong
+        elif _calls(node) or any(isinstance(n, Write) for n in walk(node)):
+            return Verdict("approximate", "calls outside of a loop over blocks", node.span)
+    return Verdict("exact", "each block is stored once it is done, and later blocks read it")
 
 
 def _prompt_blocks(size: int) -> Expr:

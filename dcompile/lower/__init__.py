@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower import ending
+from dcompile.diagnostic import CompileError, Diagnostic, Label
+from dcompile.lower import ending, forcing
 from dcompile.lower.calls import prefill
 from dcompile.lower.context import Context
 from dcompile.lower.expressions import DTYPES, value
@@ -15,19 +16,24 @@ from dcompile.lower.variables import declare
 from dcompile.models import Model
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
-from dcompile.strategy import Area, Call, Strategy, is_noisy, session_states, stops_on_eos, walk
+from dcompile.strategy import Area, Call, Literal, Strategy, is_noisy, session_states, stops_on_eos, walk
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
 
 
-def lower(strategy: Strategy, model: Model, *, batch: int = 1, capacity: int = 256, rng: bool = True) -> Program:
-    """One graph for `batch` rows and a canvas of at most `capacity` slots; `rng` False: temperature 0 only."""
+def lower(strategy: Strategy, model: Model, *, batch: int = 1, capacity: int = 256, rng: bool = True,
+          draws: int = 0) -> Program:  # fmt: skip
+    """One graph for `batch` rows and a canvas of at most `capacity` slots; `rng` False: temperature 0 only. `draws`:
+    for tests, an input of that name holds tokens to take where the generator would draw one (`forcing`), up to so many
+    visits."""
+    if not rng and (drawing := _draws(strategy)) is not None:
+        raise CompileError([_needs_generator(drawing)])
     networks = {m.name: weights(m) for m in strategy.modules}
     recorder = Recorder({**named_weights(model.backbone, model.head), **named(networks)})
     ctx = Context(strategy, model, recorder, batch, capacity, rng, value, modules=networks)
     with recorder.recording():
-        _inputs(ctx)
+        _inputs(ctx, draws)
         declare(ctx)
         if any(isinstance(n, Call) and isinstance(n.feed, Area) and n.feed.name == "last" for n in walk(strategy.body)):
             prefill(ctx)
@@ -40,7 +46,22 @@ def lower(strategy: Strategy, model: Model, *, batch: int = 1, capacity: int = 2
     return Program(strategy, model.facts, batch, capacity, (graph,))
 
 
-def _inputs(ctx: Context) -> None:
+def _draws(strategy: Strategy) -> Call | None:
+    """A call that draws at a temperature of its own."""
+    calls = (n for n in walk(strategy.body) if isinstance(n, Call) and n.temperature is not None)
+    return next((n for n in calls if not (isinstance(n.temperature, Literal) and n.temperature.value == 0)), None)
+
+
+def _needs_generator(call: Call) -> Diagnostic:
+    return Diagnostic(
+        "needs-generator",
+        "this call draws at a temperature of its own, so the random generator cannot be left out",
+        Label(call.span),
+        help="build without `--no-sampling`",
+    )
+
+
+def _inputs(ctx: Context, draws: int) -> None:
     """What every artifact takes (docs/artifact.md), and `end`, which follows from it."""
     rows, floats, ints = (ctx.batch,), torch.float32, torch.int64
     spec: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
@@ -57,6 +78,8 @@ def _inputs(ctx: Context) -> None:
         ctx.inputs[name] = ctx.recorder.input(name, rows, DTYPES[state.type.base])
     if states:
         ctx.inputs["fresh"] = ctx.recorder.input("fresh", rows, torch.bool)
+    if draws:
+        ctx.inputs["draws"] = ctx.recorder.input("draws", forcing.shape(ctx, draws), ints)
     ctx.inputs["end"] = _end(ctx)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dcompile.lower import dists
 from dcompile.lower.context import Context, Dist, Frame, either
 from dcompile.lower.fork import Kept
 from dcompile.lower.frames import behind, canvas, look, places, store
@@ -28,7 +29,8 @@ def call(ctx: Context, stmt: Call) -> None:
     kept = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
     appends = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and ctx.strategy.canvas.init == "empty"
     with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
-        hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else kept, alone=everything)
+        probs = _condition(ctx, stmt, frame)
+        hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else kept, alone=everything, condition=probs)
     if stmt.name is None:
         return
     logits = ctx.model.head(hidden)
@@ -64,24 +66,26 @@ def prefill(ctx: Context) -> None:
 
 
 def forward(
-    ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False, unused: bool = False
-) -> Tensor:
+    ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False, unused: bool = False,
+    condition: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `kept`, stored.
 
-    `alone`: nothing but the fed rows can be live, so no cache is read. `unused`: see `keep`.
+    `alone`: nothing but the fed rows can be live, so no cache is read. `unused`: see `keep`. `condition` [B, W, V]:
+    what a canvas model that predicts is fed beside the tokens.
     """
     slots = places(ctx, frame).expand(ctx.batch, frame.width)
     ids = look(ctx, ctx.values["tokens"], frame)
     positions = torch.clamp(slots - ctx.inputs["pad"].reshape(-1, 1), min=0)
     pos = places(ctx, canvas(ctx)) - ctx.inputs["pad"].reshape(-1, 1)
-    fresh_bias = _bias(fed.unsqueeze(1) & _sees(ctx, positions, positions))
+    fresh_bias = _bias(fed.unsqueeze(1) & _sees(ctx, positions, positions, condition is None))
     caches = bias = None
     if not alone:
         here = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
         stored = ctx.values["stored"] & ~here
         if "canvas_end" in ctx.values:
             stored = stored & live(ctx, canvas(ctx))
-        bias = _bias(stored.unsqueeze(1) & _sees(ctx, positions, pos))
+        bias = _bias(stored.unsqueeze(1) & _sees(ctx, positions, pos, condition is None))
         caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in range(ctx.model.facts.layers)]
     slots_of_call = Slots(caches, bias, fresh_bias)
     if ctx.fork is not None:
@@ -89,7 +93,7 @@ def forward(
         if kept is not None:
             ctx.fork.kept.append(Kept(frame.start, frame.width, kept, slots_of_call, dict(ctx.recorder.tags)))
         return hidden
-    hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call)
+    hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call, condition)
     if kept is not None:
         keep(ctx, frame, kept, slots_of_call, unused)
     return hidden
@@ -112,11 +116,18 @@ def keep(ctx: Context, frame: Frame, kept: Tensor, slots: Slots, unused: bool = 
             ctx.values[f"{kind}{layer}"] = torch.scatter(cache, 2, index, rows)
 
 
-def _sees(ctx: Context, query: Tensor, key: Tensor) -> Tensor:
-    """Which keys [B, N] each query [B, W] may attend by the model's kind: bool, broadcasts to [B, W, N]."""
+def _condition(ctx: Context, stmt: Call, frame: Frame) -> Tensor | None:
+    if ctx.strategy.models[0].attention != "canvas" or stmt.name is None:
+        return None
+    return dists.condition(ctx, stmt.condition, frame)
+
+
+def _sees(ctx: Context, query: Tensor, key: Tensor, encodes: bool) -> Tensor:
+    """Which keys [B, N] each query [B, W] may attend by the model's kind: bool, broadcasts to [B, W, N]. `encodes`: of
+    a canvas model, the encoder's."""
     use = ctx.strategy.models[0]
     q, k = query.unsqueeze(2), key.unsqueeze(1)
-    if use.attention == "causal":
+    if use.attention == "causal" or (use.attention == "canvas" and encodes):
         return k <= q
     if use.attention == "block_causal":
         size = torch.full((1,), use.block or 1, dtype=torch.int64)

@@ -14,8 +14,9 @@ from torch import Tensor
 from dcompile.lower.context import Adjusted, Context, Frame
 from dcompile.lower.frames import behind, canvas, look, places, rows, store
 from dcompile.lower.regions import block
-from dcompile.lower.scores import logits_at
-from dcompile.strategy import NONE, Adjust, Assign, Divergence, OneHot, Score, State, held
+from dcompile.lower.sampling import warped_if
+from dcompile.lower.scores import logits_at, temperature
+from dcompile.strategy import NONE, Adjust, Assign, Divergence, Expr, OneHot, Score, State, held
 
 LEAST = math.log(1e-38)  # as in the entropy
 
@@ -69,6 +70,8 @@ def whole(ctx: Context, expr: Score, frame: Frame) -> Tensor:
     """A call's distribution on the slots of a frame [B, W, V], none where it cannot be read."""
     dist, base = ctx.dists[expr.dist], frame.unsorted
     logits = logits_at(ctx, dist, base)
+    if expr.warped:
+        logits = warped_if(ctx, dist, logits, temperature(ctx, dist))
     shifted = logits - torch.amax(logits, -1, keepdim=True)
     total = torch.log(torch.exp(shifted).sum(-1, keepdim=True))
     kept = torch.clamp(shifted - total, min=LEAST)
@@ -85,6 +88,14 @@ def divergence(ctx: Context, expr: Divergence, frame: Frame) -> Tensor:
     known = (left[:, :, 0] < NONE) & (right[:, :, 0] < NONE)
     result = torch.where(known, (torch.exp(left) * (left - right)).sum(-1), 3.0e38)
     return result if frame.sorted_by is None else torch.gather(result, 1, frame.sorted_by)
+
+
+def condition(ctx: Context, expr: Expr | None, frame: Frame) -> Tensor:
+    """The probabilities that a canvas model is fed [B, W, V], zeros where there are none."""
+    if expr is None:
+        return torch.zeros(ctx.batch, frame.width, ctx.model.facts.vocab)
+    kept = ctx.value(expr, frame)
+    return torch.where(kept[:, :, :1] < NONE, torch.exp(kept), 0.0)
 
 
 def onehot(ctx: Context, expr: OneHot, frame: Frame) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dcompile.lower import forcing
 from dcompile.lower.context import Context, Dist, either
 from dcompile.lower.ending import is_eos
 from dcompile.lower.regions import present_end
@@ -84,6 +85,7 @@ def propose(
         (narrow,) = ctx.recorder.branch(narrowed(ctx), lambda: [warped(ctx, cooled)], lambda: [torch.clone(cooled)])
         u = uniform(ctx.inputs["seed"].reshape(-1, 1), dist.site, position, visit)
         drawn = draw(torch.softmax(narrow, -1), u)
+        drawn = forcing.forced(ctx, dist.site, position, visit, drawn)
         return [torch.where(temperature.reshape(-1, 1) > 0, drawn, torch.argmax(plain, -1))]
 
     return ctx.recorder.branch(warm, sampled, lambda: [torch.argmax(plain, -1)])[0]

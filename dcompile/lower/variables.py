@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists
+from dcompile.lower import dists, forcing
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.expressions import DTYPES
 from dcompile.lower.frames import canvas, places
@@ -83,7 +83,8 @@ def noise(ctx: Context, stream: int, frame: Frame, visits: Tensor) -> Tensor:
     """Random tokens on the slots of a frame [B, W]."""
     position = places(ctx, frame) - ctx.inputs["pad"].reshape(-1, 1)
     seed = ctx.inputs["seed"].reshape(-1, 1)
-    return any_token(seed, stream, position, visits, ctx.model.facts.vocab).expand(ctx.batch, frame.width)
+    drawn = any_token(seed, stream, position, visits, ctx.model.facts.vocab).expand(ctx.batch, frame.width)
+    return forcing.forced(ctx, stream, position, visits, drawn)
 
 
 def _answer(ctx: Context) -> Tensor:

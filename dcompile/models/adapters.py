@@ -76,23 +76,33 @@ def _llada_refusal(raw: Json) -> str | None:
     return None
 
 
+def _diffusion_gemma_config(raw: Json) -> dict[str, Any]:
+    return {**raw["text_config"], "tie_word_embeddings": True}
+
+
 @dataclass(frozen=True)
 class Adapter:
     """One checkpoint format. `family` is the transformers model type of the class that computes it; `config` gives
     that class's configuration, `rename` a weight's stock name, `refuse` says why a configuration cannot be computed."""
 
     family: str
-    attention: Literal["causal", "full", "block_causal"]
+    attention: Literal["causal", "full", "block_causal", "canvas"]
     shift: bool = False
     config: Callable[[Json], dict[str, Any]] = _stock_config
     rename: Callable[[str], str] = _same
     refuse: Callable[[Json], str | None] = lambda raw: None
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the transformers library has a class for the format itself."""
+        return self.attention == "canvas"
 
 
 ADAPTERS = {
     "llada": Adapter("llama", "full", config=_llada_config, rename=_llada_name, refuse=_llada_refusal),
     "dream": Adapter("qwen2", "full", shift=True),
     "sdar": Adapter("qwen3", "block_causal"),
+    "diffusion_gemma": Adapter("diffusion_gemma", "canvas", config=_diffusion_gemma_config),
     "fast_dllm_qwen": Adapter("qwen2", "block_causal", shift=True),
 }
 

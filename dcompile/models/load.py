@@ -28,14 +28,19 @@ def load_model(path: str | Path) -> Model:
 
     Raises CompileError: unknown-checkpoint, unreadable-checkpoint, unsupported-architecture.
     """
+    from dcompile.models.canvas import split_canvas
     from dcompile.models.probe import check_modules, split
 
     place = find_checkpoint(path)
     facts = read_facts(place)
     with _no_progress_bars():
         whole = _load_gguf(place, facts) if place.is_file() else _load_folder(place, facts)
-    backbone, head = split(whole.eval().requires_grad_(False), facts)
-    check_modules(whole, backbone, head, facts)
+    whole = whole.eval().requires_grad_(False)
+    if facts.attention == "canvas":
+        backbone, head = split_canvas(whole, facts)
+    else:
+        backbone, head = split(whole, facts)
+        check_modules(whole, backbone, head, facts)
     folder = place.parent if place.is_file() else place
     return Model(facts, backbone, head, folder, _files_or_none(place))
 
@@ -64,7 +69,9 @@ def _load_folder(folder: Path, facts: Facts) -> nn.Module:
     raw = read_json(folder / "config.json", needed=True)
     adapter = adapter_of(facts.family)
     try:
-        return _load_adapted(folder, raw, adapter) if adapter else _load_stock(folder, facts)
+        if adapter is None or adapter.is_stock:
+            return _load_stock(folder, facts)
+        return _load_adapted(folder, raw, adapter)
     except (OSError, RuntimeError, KeyError, TypeError) as problem:
         raise _unreadable(folder, problem) from problem
 
@@ -76,12 +83,15 @@ def _unreadable(place: Path, problem: object) -> CompileError:
 
 def _load_stock(folder: Path, facts: Facts) -> nn.Module:
     import torch
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM
 
     where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **where)
         loader: Any = AutoModelForCausalLM
+        if facts.attention == "canvas":
+            loader = transformers.DiffusionGemmaForBlockDiffusion
         model, report = loader.from_pretrained(
             folder, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **where
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -31,9 +32,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self.layers: list[SimpleNamespace] = []  # what a decoder that only reads asks a cache for
+        self.is_compileable = False
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
         self.shapes[layer] = (tuple(key.shape), tuple(value.shape))
+        self.layers.append(SimpleNamespace(keys=key, values=value))
         return key, value
 
     def get_seq_length(self, layer: int = 0) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
-from dcompile.reference.expressions import number, region
+from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
-from dcompile.strategy import Call, ModelUse
+from dcompile.strategy import NONE, Call, ModelUse
 
 
 def call(row: Row, stmt: Call) -> None:
@@ -25,11 +26,21 @@ def call(row: Row, stmt: Call) -> None:
         row.calls += 1
         row.gaps.append(math.inf)
     row.fed += len(fed)
-    logits = forward(row.model, use, row.memory, row.tokens, fed, keep)
+    logits = forward(row.model, use, row.memory, row.tokens, fed, keep, _condition(row, use, stmt, fed))
     if stmt.guidance is not None:
         logits = _guided(row, use, fed, logits, float(number(row, stmt.guidance)))
     if stmt.name is not None:
         row.dists[stmt.name] = _dist(row, stmt, use, fed, logits)
+
+
+def _condition(row: Row, use: ModelUse, stmt: Call, fed: list[int]) -> Tensor | None:
+    """What a call that predicts feeds a canvas model beside the tokens: probabilities [W, V], zeros where none."""
+    if use.attention != "canvas" or stmt.name is None:
+        return None
+    if stmt.condition is None:
+        return torch.zeros(len(fed), row.model.facts.vocab)
+    kept = value(row, stmt.condition)[fed]
+    return torch.where(kept[:, :1] < NONE, kept.exp(), 0.0)
 
 
 def _guided(row: Row, use: ModelUse, fed: list[int], clean: Tensor, scale: float) -> Tensor:
@@ -52,4 +63,6 @@ def _dist(row: Row, stmt: Call, use: ModelUse, fed: list[int], logits: Tensor) -
     seen = frozenset(row.tokens[i] for i in range(row.end) if not row.masked[i])
     committed = sum(not row.masked[i] for i in range(row.start, row.end))
     temperature = row.controls.temperature if stmt.temperature is None else float(number(row, stmt.temperature))
-    return Dist(logits[rows], positions, ahead, stmt.site, temperature, row.controls, seen, committed, visits)
+    return Dist(
+        logits[rows], positions, ahead, stmt.site, temperature, row.controls, seen, committed, visits, row.draws
+    )

@@ -9,10 +9,10 @@ from dcompile.reference.row import Dist, Row
 from dcompile.strategy import NONE, Adjust, State, outer_blocks
 
 
-def stored(row: Row, dist: Dist) -> Tensor:
-    """What a call returned, to be kept: [N, V], none where it cannot be read."""
+def stored(row: Row, logits: Tensor, positions: list[int]) -> Tensor:
+    """What a call returned for these positions, to be kept: [N, V], none where it cannot be read."""
     out = torch.full((row.size, row.model.facts.vocab), NONE)
-    out[dist.positions] = torch.log(torch.softmax(dist.logits, -1).clamp(min=1e-38))
+    out[positions] = torch.log(torch.softmax(logits, -1).clamp(min=1e-38))
     return out
 
 
@@ -39,7 +39,7 @@ def adjust(row: Row, stmt: Adjust, plus: Tensor) -> None:
     added = plus.expand(row.size, row.model.facts.vocab)[dist.positions]
     row.dists[stmt.name] = Dist(
         dist.logits + added, dist.positions, dist.ahead, dist.site, dist.temperature, dist.controls, dist.seen,
-        dist.committed, dist.visits,
+        dist.committed, dist.visits, dist.draws,
     )  # fmt: skip
 
 

@@ -208,7 +208,7 @@ def _score(row: Row, expr: Score) -> Tensor:
         raise error("unread-call", f"`{expr.dist}` is read before its call has run")
     dist = row.dists[expr.dist]
     if expr.kind == "dist":
-        return dists.stored(row, dist)
+        return dists.stored(row, dist.warped if expr.warped else dist.logits, dist.positions)
     if expr.kind in ("token", "sample"):
         out = torch.full((row.size,), -1)
         out[dist.positions] = torch.tensor(dist.token, dtype=torch.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -45,10 +46,18 @@ class _Feeding:
     def get_seq_length(self, layer: int = 0) -> int:
         return len(self.old)
 
+    is_compileable = False
 
-def sees(use: ModelUse, query: int, key: int) -> bool:
-    """Whether position `query` may attend to position `key`."""
-    if use.attention == "causal":
+    @property
+    def layers(self) -> list[SimpleNamespace]:
+        """The old rows, for a decoder that only reads."""
+        pairs = zip(self.memory.keys, self.memory.values, strict=True)
+        return [SimpleNamespace(keys=k[:, :, self.old], values=v[:, :, self.old]) for k, v in pairs]
+
+
+def sees(use: ModelUse, query: int, key: int, encodes: bool = False) -> bool:
+    """Whether position `query` may attend to position `key`; `encodes`: in the encoder of a canvas model."""
+    if use.attention == "causal" or encodes:
         return key <= query
     if use.attention == "block_causal":
         assert use.block is not None
@@ -58,19 +67,24 @@ def sees(use: ModelUse, query: int, key: int) -> bool:
 
 @torch.no_grad()
 def forward(
-    model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int]
-) -> Tensor:
+    model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int],
+    condition: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Logits [W, V] of the W positions `fed` (ascending). They attend to each other and to every stored position that
-    is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored."""
+    is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored. `condition` [W, V]:
+    the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder."""
     old = sorted(memory.stored - set(fed))
     feeding = _Feeding(memory, old)
-    bias = [[0.0 if sees(use, q, k) else FLOOR for k in (*old, *fed)] for q in fed]
+    encodes = use.attention == "canvas" and condition is None
+    bias = [[0.0 if sees(use, q, k, encodes) else FLOOR for k in (*old, *fed)] for q in fed]
+    extra = {} if use.attention != "canvas" else {"condition": None if condition is None else condition[None]}
     hidden = model.backbone(
         input_ids=torch.tensor([[tokens[i] for i in fed]]),
         attention_mask=torch.tensor(bias)[None, None],
         position_ids=torch.tensor([list(fed)]),
         past_key_values=feeding,
         use_cache=True,
+        **extra,
     ).last_hidden_state
     for row, position in enumerate(fed):
         if position in keep:

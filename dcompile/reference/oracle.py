@@ -12,7 +12,7 @@ from dcompile.diagnostic import error
 from dcompile.models import Model
 from dcompile.reference.forward import blank
 from dcompile.reference.result import Forced, Result
-from dcompile.reference.row import Row
+from dcompile.reference.row import Draws, Row
 from dcompile.reference.statements import RowEnds, reset, sequence
 from dcompile.reference.writes import noise, settle
 from dcompile.strategy import NOISE, Canvas, Strategy, session_states, stops_on_eos
@@ -28,14 +28,17 @@ def run(
     template: Sequence[int | None] = (),
     forced: Forced | None = None,
     session: Mapping[str, Tensor] | None = None,
+    draws: Draws | None = None,
 ) -> Result:
     """Run a strategy on one prompt, with `length` answer positions asked for.
 
     `template`: tokens that answer positions begin with, None for a hole; shorter than the canvas or as long. They are
     never changed. `forced`: follow another engine's commits instead of the own ones, and report where the two differ.
-    `session`: what the run before left in the states that live for a session (`Result.session`).
+    `session`: what the run before left in the states that live for a session (`Result.session`). `draws`: tokens to
+    take where the generator would draw one, by stream, position and visit.
     """
     row = begin(strategy, model, prompt, length, sampling or Controls(), forced)
+    row.draws = draws or {}
     if strategy.canvas.init == "uniform":
         row.tokens[row.start :] = [noise(row, NOISE, i) for i in range(row.start, row.size)]
     fix(row, template)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,6 +17,8 @@ from dcompile.reference.forward import Memory
 from dcompile.reference.result import Difference, Forced
 from dcompile.reference.threefry import uniform
 from dcompile.strategy import Strategy
+
+Draws = Mapping[tuple[int, int, int], int]  # the token for a stream, position and visit
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Row:
     gaps: list[float] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     branch: bool = False
+    draws: Draws = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -92,6 +96,7 @@ class Dist:
     seen: frozenset[int]
     committed: int
     visits: list[int]
+    draws: Draws
 
     @cached_property
     def processed(self) -> Tensor:
@@ -110,7 +115,9 @@ class Dist:
         """The proposed token of each readable position."""
         if self.temperature <= 0:
             return [int(row.argmax()) for row in self.processed]
-        return [sampling.draw(row, u) for row, u in zip(self.warped, self._uniforms(), strict=True)]
+        own = [sampling.draw(row, u) for row, u in zip(self.warped, self._uniforms(), strict=True)]
+        keys = [(self.site, p + self.ahead, v) for p, v in zip(self.positions, self.visits, strict=True)]
+        return [self.draws.get(key, token) for key, token in zip(keys, own, strict=True)]
 
     def top_gap(self, position: int) -> float:
         """How narrowly the likeliest token of a position is that."""

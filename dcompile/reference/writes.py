@@ -60,7 +60,8 @@ def noise(row: Row, stream: int, position: int) -> int:
     """A random token, and one visit more."""
     visit = row.visits.get((stream, position), 0)
     row.visits[stream, position] = visit + 1
-    return any_token(row.controls.seed, stream, position, visit, row.model.facts.vocab)
+    own = any_token(row.controls.seed, stream, position, visit, row.model.facts.vocab)
+    return row.draws.get((stream, position, visit), own)
 
 
 def _truncate(row: Row, behind: list[int]) -> None:

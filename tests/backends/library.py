@@ -12,6 +12,7 @@ DREAM = {"steps": 16}
 
 LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "credit": ("tiny-llada-gqa", HALF),
+    "diffusion_gemma": ("tiny-diffusion-gemma", {"block": 16, "steps": 6, "bound": 0.5, "sure": 0.05}),
     "dimple": ("tiny-dream", {"steps": 16, "threshold": 0.8}),
     "dimple_entropy": ("tiny-dream-b", {"steps": 16}),
     "dimple_margin": ("tiny-dream", {"steps": 16, "threshold": 0.5}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 @dataclass(frozen=True)
 class Run:
     """What a published implementation did with one prompt. `order` holds for each answer position the number of the
-    forward that wrote it last, from 1; empty where the trace does not tell."""
+    forward that wrote it last, from 1; empty where the trace does not tell. `steps`: a sampler's, with its draws."""
 
     prompt: tuple[int, ...]
     output: tuple[int, ...]
     calls: int
     order: tuple[int, ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def _run(raw: Mapping[str, Any]) -> Run:
     prompt, output = tuple(raw["prompt_ids"]), tuple(raw["output_ids"])
     if "forwards_greedy" in raw:
         return Run(prompt, output, raw["forwards_greedy"], tuple(range(1, len(output) + 1)))
+    if "steps" in raw:
+        return _denoised(prompt, output, raw["steps"])
     order = [0] * len(output)
     for number, forward in enumerate(raw.get("forwards", ()), start=1):
         written = (*forward.get("commit", ()), *forward.get("append", ()), *forward.get("fill", ()))
@@ -68,3 +71,16 @@ def _run(raw: Mapping[str, Any]) -> Run:
             if 0 <= position - len(prompt) < len(output):
                 order[position - len(prompt)] = number
     return Run(prompt, output, raw.get("nfe", 0), tuple(order))
+
+
+def _denoised(prompt: tuple[int, ...], output: tuple[int, ...], steps: Sequence[Mapping[str, Any]]) -> Run:
+    """DiffusionGemma: a canvas is written behind its last step. The encoder's calls count, one for the prompt and each
+    canvas; the published loop leaves out the last canvas's, which nothing reads."""
+    order: list[int] = []
+    size, calls = len(steps[0]["canvas_in"]), 1
+    for number, step in enumerate(steps):
+        calls += 1
+        if number + 1 == len(steps) or steps[number + 1]["step"] > step["step"]:
+            order += [calls] * size
+            calls += 1
+    return Run(prompt, output, calls, tuple(order), tuple(steps))

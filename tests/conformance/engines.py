@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Protocol
 
 from dcompile import compiler
+from dcompile.artifact import Manifest
+from dcompile.backends import registry
 from dcompile.controls import Controls
+from dcompile.drive import Executable, turns
+from dcompile.feed import Request, feed
+from dcompile.lower import forcing
+from dcompile.manifest import describe
 from dcompile.models import Model, load_model
 from dcompile.reference import Forced, Result, run
+from dcompile.result import read_row
 from dcompile.session import load
+from dcompile.strategy import Strategy
 from tests.conformance.plan import Plan
 
 
@@ -51,7 +59,7 @@ def follow(plan: Plan, model: Path, prompt: Sequence[int], forced: Forced | None
     controls = Controls(banned=tuple(options.pop("banned_tokens", ())), **options)
     return run(
         strategy, model_at(model), prompt, length=plan.asked(len(prompt)), sampling=controls, template=template,
-        forced=forced,
+        forced=forced, draws=plan.draws.get(tuple(prompt)),
     )  # fmt: skip
 
 
@@ -63,6 +71,8 @@ def artifact(target: str, loop: str) -> Engine:
     """The engine that builds an artifact for `target` and runs it, one prompt at a time."""
 
     def engine(plan: Plan, model: Path, prompts: Sequence[Sequence[int]]) -> list[Outcome]:
+        if plan.draws:
+            return replayed(target, loop, plan, model, prompts)
         room = max(len(p) + plan.asked(len(p)) for p in prompts) + int(plan.settings.get("block", 1))
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "artifact"
@@ -76,3 +86,28 @@ def artifact(target: str, loop: str) -> Engine:
         return [Outcome(ids, row.calls, row.order[: len(ids)]) for ids, row in zip(grown, rows, strict=True)]
 
     return engine
+
+
+def replayed(target: str, loop: str, plan: Plan, model: Path, prompts: Sequence[Sequence[int]]) -> list[Outcome]:
+    """The same by an artifact that takes the recorded draws in place of its own."""
+    strategy, loaded = compiler.read(plan.file, plan.settings), model_at(model)
+    visits = 1 + max(visit for draws in plan.draws.values() for _, _, visit in draws)
+    room = max(len(p) + plan.asked(len(p)) for p in prompts)
+    order, backend = compiler.Order(target, room, loop=loop, draws=visits), registry.builder(target)
+    program = compiler.compile(strategy, loaded, order, backend, compiler.Watch())
+    with tempfile.TemporaryDirectory() as folder:
+        files = backend.build(program, Path(folder))
+        manifest = describe(program, target, files, rng=True)
+        executable = registry.loader(target)(Path(folder), files, threads=1)
+        return [_replay(plan, strategy, manifest, executable, visits, tuple(prompt)) for prompt in prompts]
+
+
+def _replay(
+    plan: Plan, strategy: Strategy, manifest: Manifest, executable: Executable, visits: int, prompt: tuple[int, ...]
+) -> Outcome:
+    request = Request(prompt, plan.asked(len(prompt)), Controls(**plan.options))
+    arrays = feed(manifest, [request], {})
+    arrays["draws"] = forcing.array(strategy, 1, manifest.capacity, visits, plan.draws[prompt], 0)
+    *_, last = turns(executable, manifest, arrays)
+    row = read_row(manifest, request, last.state, 0, done=True)
+    return Outcome(row.canvas, row.calls, row.order)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dcompile.reference.row import Draws
+
 HERE = Path(__file__).parent
 STANDARD = HERE.parents[1] / "dsl" / "std"
 CACHES = {"generate": "none", "generate_with_prefix_cache": "prefix", "generate_with_dual_cache": "dual"}
@@ -21,7 +23,8 @@ class Plan:
     """A strategy file, its settings, how many tokens are asked for, and the options of the run.
 
     `blocks`: ask for as many tokens as fill whole blocks, where the published function counts those. `returned`:
-    compare what a caller gets, not the whole canvas: nothing behind the end token, nor what no call wrote."""
+    compare what a caller gets, not the whole canvas: nothing behind the end token, nor what no call wrote. `draws`: for
+    each prompt the random tokens of its recording, by stream, position and visit."""
 
     file: Path
     settings: Mapping[str, Any]
@@ -29,6 +32,7 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)
     blocks: int = 0
     returned: bool = False
+    draws: Mapping[tuple[int, ...], Draws] = field(default_factory=dict)
 
     def asked(self, prompt: int) -> int:
         """The answer length to ask for behind a prompt of so many tokens. With `blocks` of that size: the rest of the

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.conformance.cases import Case
+from dcompile.strategy import NOISE
+from tests.conformance.cases import Case, Run
 from tests.conformance.plan import NotCovered, Plan, standard
 
 
@@ -85,7 +86,40 @@ def freedave(case: Case) -> Plan:
     return Plan(standard(name), settings, p["max_gen_length"], {"eos_ids": ()})
 
 
+def diffusion_gemma(case: Case) -> Plan:
+    """The published sampler draws by torch; here its draws are given to ours."""
+    p = case.params
+    if p["stability_threshold"] != 1:
+        raise NotCovered(f"stability_threshold {p['stability_threshold']}")
+    settings = {
+        "block": p["canvas_length"], "steps": p["max_denoising_steps"], "bound": p["entropy_bound"],
+        "hot": p["t_max"], "cold": p["t_min"], "sure": p["confidence_threshold"],
+    }  # fmt: skip
+    draws = {run.prompt: _draws(run, p["canvas_length"]) for run in case.runs}
+    options = {"eos_ids": case.eos_ids}
+    return Plan(standard("diffusion_gemma"), settings, p["max_new_tokens"], options, draws=draws)
+
+
+def _draws(run: Run, size: int) -> dict[tuple[int, int, int], int]:
+    """The first canvas has the stream NOISE, the call that predicts its site, 1, and `noise` NOISE + 1."""
+    out: dict[tuple[int, int, int], int] = {}
+    base, visit, before = len(run.prompt) - size, 0, 0
+    for step in run.steps:
+        if step["step"] > before:
+            base, visit = base + size, 0
+            noised = [0] * size
+            out |= {(NOISE, base + i, 0): token for i, token in enumerate(step["canvas_in"])}
+        before = step["step"]
+        out |= {(1, base + i, visit): token for i, token in enumerate(step["draw"])}
+        visit += 1
+        for i in set(range(size)) - set(step["accepted"]):
+            out[NOISE + 1, base + i, noised[i]] = step["noise"][i]
+            noised[i] += 1
+    return out
+
+
 METHODS: dict[str, Callable[[Case], Plan]] = {
+    "diffusion-gemma": diffusion_gemma,
     "dinfer-credit": dinfer_credit,
     "dinfer-hierarchy": dinfer_hierarchy,
     "dinfer-threshold": dinfer_threshold,
