@@ -29,7 +29,7 @@ QUICK = {
         (name, "onnx", "inside")
         for name in (
             "greedy", "llada", "fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "sdar", "local_leap",
-            "fast_dllm_v2", "remdm", "vicinity", "credit", "diffusion_gemma",
+            "fast_dllm_v2", "freedave", "remdm", "vicinity", "credit", "diffusion_gemma",
         )
     ),
     ("fast_dllm_dual", "onnx", "step"), ("greedy", "onnx", "block"), ("greedy", "onnx", "step"),
@@ -79,7 +79,7 @@ def test_same_tokens(name: str, target: str, loop: str, tiny_llama: Path, tmp_pa
         "fast_dllm_dual",
         *(
             pytest.param(n, marks=pytest.mark.slow)
-            for n in ("greedy", "llada", "sdar", "credit", "klass", "diffusion_gemma")
+            for n in ("greedy", "llada", "sdar", "credit", "klass", "diffusion_gemma", "freedave")
         ),
     ],
 )
