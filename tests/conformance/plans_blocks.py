@@ -118,22 +118,6 @@ def _draws(run: Run, size: int) -> dict[tuple[int, int, int], int]:
     return out
 
 
-def freedave(case: Case) -> Plan:
-    """How the drafts are laid out (batch or tree) changes nothing, nor does the rule of their match without a
-    threshold."""
-    p = case.params
-    leftmost = p.get("alg_temp") == -1
-    if p.get("confidence_threshold") is not None or p.get("early_exit"):
-        raise NotCovered("a threshold or an early exit")
-    eager = "_eager" if p.get("eager_acceptance_mode") else ""
-    settings = {"block": p["block_length"], "width": p["draft_steps"], "leftmost": leftmost}
-    if case.function.endswith("block_decode_with_block_attention_FreeDave"):
-        return Plan(standard(f"freedave_sdar{eager}"), settings, p["max_gen_length"], {"eos_ids": ()})
-    if not p["use_cache"]:
-        raise NotCovered("no cache")
-    return Plan(standard(f"freedave{eager}"), settings | {"dual": p["dual_cache"]}, p["max_gen_length"], {"eos_ids": ()})
-
-
 METHODS: dict[str, Callable[[Case], Plan]] = {
     "diffusion-gemma": diffusion_gemma,
     "dinfer-credit": dinfer_credit,
