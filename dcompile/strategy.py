@@ -183,6 +183,13 @@ class OneHot(Expr):
 
 
 @dataclass(frozen=True)
+class Probabilities(Expr):
+    """A table: the probabilities of the distribution `of` (DIST), 0 for all tokens where it is none."""
+
+    of: Expr
+
+
+@dataclass(frozen=True)
 class Learned(Expr):
     """What `module` (a `Module.name`) makes of `value` at the positions of `region`, a block: its values in the order
     of their positions, zeros behind them up to the module's size, through the network; 0 outside of the block."""
@@ -240,6 +247,8 @@ class Call(Stmt):
     `name` is None for `refresh`. `site` numbers the calls of the text from 0: it is the random stream.
     `condition`: a distribution (DIST) that a canvas model is fed beside the tokens (self-conditioning); where it is
     none, and without it, the model is told that there is none yet.
+    `embeds`: a table (TABLE) of weights: a position is fed the sum of all tokens' embeddings, each times its weight, in
+    place of its own token's. `rescale`: that sum is made as long as the weighted sum of the embeddings' lengths.
     """
 
     name: str | None
@@ -250,6 +259,8 @@ class Call(Stmt):
     temperature: Expr | None
     site: int
     condition: Expr | None = None
+    embeds: Expr | None = None
+    rescale: bool = False
 
 
 @dataclass(frozen=True)

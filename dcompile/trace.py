@@ -60,17 +60,20 @@ AttentionInterface.register(NAME, _attention)
 
 
 def call_backbone(
-    backbone: nn.Module, ids: Tensor, positions: Tensor, slots: Slots, condition: Tensor | None = None
-) -> Tensor:
+    backbone: nn.Module, ids: Tensor, positions: Tensor, slots: Slots, condition: Tensor | None = None,
+    embeds: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Hidden states [B, W, E] behind the last norm for token ids and positions [B, W]; fills `slots.fresh`. `condition`
-    [B, W, V] is fed to the decoder of a canvas model; without it its encoder runs."""
+    [B, W, V] is fed to the decoder of a canvas model; without it its encoder runs. `embeds` [B, W, E]:
+    what is fed in place of the ids' embeddings."""
     config: Any = backbone.config
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
         if isinstance(backbone, CanvasBackbone):
             return backbone.traced(ids, positions, slots, condition)
-        out = backbone(input_ids=ids, position_ids=positions, past_key_values=slots, use_cache=True, slots=slots)
+        fed = {"input_ids": ids} if embeds is None else {"inputs_embeds": embeds}
+        out = backbone(**fed, position_ids=positions, past_key_values=slots, use_cache=True, slots=slots)
     finally:
         config._attn_implementation = before
     hidden: Tensor = out.last_hidden_state

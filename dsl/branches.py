@@ -85,5 +85,9 @@ def _straight(ctx: Context, node: syntax.Branches, body: tuple[Stmt, ...]) -> No
         where = calls[1].span if len(calls) > 1 else calls[0].span if calls else node.name.span
         title = "a branch calls the model once, outside of every `if`"
         ctx.fail("branch-call", title, where, help="all branches' calls are one forward")
+    if calls[0].embeds is not None:
+        ctx.fail("branch-call", "a branch's call is fed tokens", calls[0].embeds.span)
+    if any(m.name == calls[0].model and m.attention == "canvas" for m in ctx.models):
+        ctx.fail("branch-call", "the branches' calls are one forward, and this model has two halves", calls[0].span)
     if calls[0].guidance is not None:
         ctx.fail("branch-call", "a branch's call has no guidance", calls[0].guidance.span)

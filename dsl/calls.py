@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import syntax
+from dcompile.dsl import embeds, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
@@ -16,9 +16,9 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     binding = lookup(ctx, scope, node.function.name, node.function.span)
     if not isinstance(binding, ModelName):
         ctx.fail("wrong-type", f"`{node.function.name}` is not a model", node.function.span)
-    named = [a for a in node.arguments if a.name is not None and a.name.name == "self_condition"]
-    if len(node.arguments) != 1 + len(named) or node.arguments[0].name is not None or len(named) > 1:
-        wrong = next((a for a in node.arguments if a.name is not None and a not in named[:1]), None)
+    named = _named(node)
+    if len(node.arguments) != 1 + len(named) or node.arguments[0].name is not None:
+        wrong = next((a for a in node.arguments if a.name is not None and a not in named.values()), None)
         ctx.fail(
             "unknown-argument" if wrong else "missing-argument",
             "a model call takes one region: what is fed",
@@ -27,7 +27,9 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         )
     feed = region(ctx, scope, node.arguments[0].value, "what is fed")
     given = _options(ctx, scope, options)
-    condition = _condition(ctx, scope, named[0], binding, name) if named else None
+    asked = named.get("self_condition")
+    condition = _condition(ctx, scope, asked, binding, name) if asked else None
+    soft = embeds.mixed(ctx, scope, named, binding, given["guidance"]) if named.keys() & set(embeds.ARGUMENTS) else None
     if binding.use.attention == "canvas" and name is not None:  # it stores nothing
         if given["keep"] is not None:
             help = f"`refresh {binding.use.name}(...)` stores, what predicts does not"
@@ -55,7 +57,17 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     if options:
         span = span.to(options[-1].span)
     keep, guidance, temperature = given["keep"], given["guidance"], given["temperature"]
-    return Call(span, unique, binding.use.name, feed, keep, guidance, temperature, site, condition)
+    table, rescale = soft or (None, False)
+    return Call(span, unique, binding.use.name, feed, keep, guidance, temperature, site, condition, table, rescale)
+
+
+def _named(node: syntax.Apply) -> dict[str, syntax.Argument]:
+    """The arguments that a call knows by name, the first of each."""
+    found: dict[str, syntax.Argument] = {}
+    for argument in node.arguments:
+        if argument.name is not None and argument.name.name in ("self_condition", *embeds.ARGUMENTS):
+            found.setdefault(argument.name.name, argument)
+    return found
 
 
 def _condition(

@@ -27,6 +27,7 @@ from dcompile.strategy import (
     Name,
     OneHot,
     Op,
+    Probabilities,
     Score,
     Stmt,
     Strategy,
@@ -150,6 +151,11 @@ def kl(ctx: Context, scope: Scope, span: Span, left: syntax.Expr, right: syntax.
     return Divergence(FIELD, span, both[0], both[1])
 
 
+def probs(ctx: Context, scope: Scope, span: Span, of: syntax.Expr) -> Expr:
+    """`probs(P)`."""
+    return Probabilities(TABLE, span, whole(ctx, scope, of, "the argument of `probs`"))
+
+
 def onehot(ctx: Context, scope: Scope, span: Span, of: syntax.Expr) -> Expr:
     """`onehot(p.token)`."""
     return OneHot(TABLE, span, value(ctx, scope, of, TOKENS, "the token"))
@@ -175,4 +181,4 @@ def unfit(strategy: Strategy) -> Iterator[Diagnostic]:
             )
 
 
-__all__ = ["adjust", "assign", "dimensions", "kl", "onehot", "spread", "state", "unfit", "whole"]
+__all__ = ["adjust", "assign", "dimensions", "kl", "onehot", "probs", "spread", "state", "unfit", "whole"]

@@ -113,6 +113,7 @@ def wanted(node: Stmt) -> Iterator[Demand]:
             for part in (node.feed, node.keep, node.guidance, node.temperature):
                 yield from demands(part)
             yield from demands(node.condition, node.feed)
+            yield from demands(node.embeds, node.feed)
         case Assign(value=value) | Repeat(until=value):
             yield from demands(value)
         case (

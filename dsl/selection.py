@@ -271,6 +271,10 @@ def _kl(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
     return dists.kl(ctx, scope, node.span, need(ctx, node, a, "distribution"), need(ctx, node, a, "other"))
 
 
+def _probs(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
+    return dists.probs(ctx, scope, node.span, need(ctx, node, a, "distribution"))
+
+
 def _onehot(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
     return dists.onehot(ctx, scope, node.span, need(ctx, node, a, "token"))
 
@@ -293,6 +297,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
     "token": (("id",), (), _token),
     "kl": (("distribution", "other"), (), _kl),
     "onehot": (("token",), (), _onehot),
+    "probs": (("distribution",), (), _probs),
     "blocks": (("over", "size"), ("short",), _blocks),
     **dict.fromkeys(("before", "after", "from", "upto", "first"), (("region",), (), _near)),
     **dict.fromkeys(("any", "count"), (("region",), (), _set)),
@@ -302,7 +307,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
 USAGE = {
     "take": "take(R, by: p.max desc, while: p.max >= 0.9, atleast: 1)", "top": "top(R, n, by: p.max)",
     "dilate": "dilate(R, radius)", "whole": "whole(R, size)", "token": "token(id)", "any": "any(R)", "kl": "kl(p, P)",
-    "count": "count(R)", "onehot": "onehot(p.token)",
+    "count": "count(R)", "onehot": "onehot(p.token)", "probs": "probs(P)",
     "sum": "sum(x in R)", "mean": "mean(x in R)", "all": "all(x in R)", "max": "max(x in R)", "min": "min(x in R)",
     "blocks": "blocks(answer, size)",
 }  # fmt: skip

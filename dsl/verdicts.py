@@ -93,7 +93,8 @@ def _block_causal(world: World, strategy: Strategy) -> Verdict:
             continue
         if isinstance(node, Call):
             right = node.feed == _prompt_blocks(size or 0)
-            stored = stored or (node.keep is None and (right or within(world, EVERYTHING, node.feed)))
+            plain = node.keep is None and node.embeds is None
+            stored = stored or (plain and (right or within(world, EVERYTHING, node.feed)))
         elif isinstance(node, ForBlocks):
             if not stored:
                 return Verdict("approximate", "the prompt's blocks before this loop were never stored", node.span)
@@ -147,7 +148,7 @@ def _block_wrong(world: World, loop: ForBlocks) -> Verdict | None:
             return Verdict("approximate", f"this may change positions outside of `{loop.var}`", write.span)
     clean: Verdict | None = Verdict("approximate", f"`{loop.var}` is not stored again once it is finished", loop.span)
     for node in loop.body:
-        if isinstance(node, Call) and node.keep is None:
+        if isinstance(node, Call) and node.keep is None and node.embeds is None:
             clean = None
         elif _is_ahead(node, block):
             continue
@@ -178,6 +179,8 @@ def lossless(world: World, strategy: Strategy, exact: Verdict) -> Verdict:
 def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
     for node in walk(strategy.body):
         match node:
+            case Call(embeds=Expr()):
+                yield Verdict("lossy", "mixed embeddings are fed in place of tokens", node.span)
             case Call(guidance=Expr()):
                 yield Verdict("lossy", "guidance changes the model's distribution", node.span)
             case Call(temperature=Expr()):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dcompile.lower import dists
 from dcompile.lower.context import Context, Dist, Frame, either
+from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
 from dcompile.lower.frames import behind, canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
@@ -29,8 +30,9 @@ def call(ctx: Context, stmt: Call) -> None:
     kept = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
     appends = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and ctx.strategy.canvas.init == "empty"
     with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
-        probs = _condition(ctx, stmt, frame)
-        hidden = forward(ctx, frame, fed, None if _keeps_none(stmt) else kept, alone=everything, condition=probs)
+        probs, soft = _condition(ctx, stmt, frame), mixed(ctx, stmt, frame)
+        stays = None if _keeps_none(stmt) else kept
+        hidden = forward(ctx, frame, fed, stays, alone=everything, condition=probs, embeds=soft)
     if stmt.name is None:
         return
     logits = ctx.model.head(hidden)
@@ -67,12 +69,12 @@ def prefill(ctx: Context) -> None:
 
 def forward(
     ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False, unused: bool = False,
-    condition: Tensor | None = None,
+    condition: Tensor | None = None, embeds: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `kept`, stored.
 
     `alone`: nothing but the fed rows can be live, so no cache is read. `unused`: see `keep`. `condition` [B, W, V]:
-    what a canvas model that predicts is fed beside the tokens.
+    what a canvas model that predicts is fed beside the tokens; `embeds` [B, W, E]: what is fed in their place.
     """
     slots = places(ctx, frame).expand(ctx.batch, frame.width)
     ids = look(ctx, ctx.values["tokens"], frame)
@@ -93,7 +95,7 @@ def forward(
         if kept is not None:
             ctx.fork.kept.append(Kept(frame.start, frame.width, kept, slots_of_call, dict(ctx.recorder.tags)))
         return hidden
-    hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call, condition)
+    hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call, condition, embeds)
     if kept is not None:
         keep(ctx, frame, kept, slots_of_call, unused)
     return hidden

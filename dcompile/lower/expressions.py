@@ -25,6 +25,7 @@ from dcompile.strategy import (
     Near,
     OneHot,
     Op,
+    Probabilities,
     Reduce,
     RunInput,
     Running,
@@ -95,6 +96,8 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
             return dists.divergence(ctx, expr, frame)
         case OneHot():
             return dists.onehot(ctx, expr, frame)
+        case Probabilities(of=of):
+            return dists.condition(ctx, of, frame)
         case Score(kind="dist"):
             return dists.whole(ctx, expr, frame)
         case Area():

@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from dcompile.reference import dists
 from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
-from dcompile.strategy import NONE, Call, ModelUse
+from dcompile.strategy import Call, ModelUse
 
 
 def call(row: Row, stmt: Call) -> None:
@@ -26,7 +27,8 @@ def call(row: Row, stmt: Call) -> None:
         row.calls += 1
         row.gaps.append(math.inf)
     row.fed += len(fed)
-    logits = forward(row.model, use, row.memory, row.tokens, fed, keep, _condition(row, use, stmt, fed))
+    given = _condition(row, use, stmt, fed), _mixed(row, stmt, fed)
+    logits = forward(row.model, use, row.memory, row.tokens, fed, keep, *given)
     if stmt.guidance is not None:
         logits = _guided(row, use, fed, logits, float(number(row, stmt.guidance)))
     if stmt.name is not None:
@@ -39,8 +41,20 @@ def _condition(row: Row, use: ModelUse, stmt: Call, fed: list[int]) -> Tensor | 
         return None
     if stmt.condition is None:
         return torch.zeros(len(fed), row.model.facts.vocab)
-    kept = value(row, stmt.condition)[fed]
-    return torch.where(kept[:, :1] < NONE, kept.exp(), 0.0)
+    return dists.probabilities(value(row, stmt.condition)[fed])
+
+
+def _mixed(row: Row, stmt: Call, fed: list[int]) -> Tensor | None:
+    """What a call feeds in place of its tokens' embeddings [W, E]: the weighted sum of those of all tokens."""
+    if stmt.embeds is None:
+        return None
+    tokens = torch.arange(row.model.facts.vocab)
+    table: Tensor = row.model.backbone.get_input_embeddings()(tokens)  # type: ignore[operator]
+    weights = value(row, stmt.embeds).expand(row.size, -1)[fed]
+    out = weights @ table
+    if stmt.rescale:
+        out = out / out.norm(dim=1, keepdim=True).clamp(min=1e-30) * (weights @ table.norm(dim=1, keepdim=True))
+    return out
 
 
 def _guided(row: Row, use: ModelUse, fed: list[int], clean: Tensor, scale: float) -> Tensor:

@@ -22,6 +22,11 @@ def divergence(left: Tensor, right: Tensor) -> Tensor:
     return torch.where(known, (left.exp() * (left - right)).sum(-1), 3e38)
 
 
+def probabilities(kept: Tensor) -> Tensor:
+    """A stored distribution's probabilities [N, V], zeros where it is none."""
+    return torch.where(kept[:, :1] < NONE, kept.exp(), 0.0)
+
+
 def onehot(row: Row, tokens: Tensor) -> Tensor:
     """1 at each position's token [N, V]; a token of -1 has none."""
     every = torch.arange(row.model.facts.vocab)
@@ -53,4 +58,4 @@ def bounded(row: Row, state: State, item: Tensor, initial: Tensor) -> Tensor:
     return torch.where(inside[:, None], item, initial)
 
 
-__all__ = ["adjust", "bounded", "column", "divergence", "onehot", "stored"]
+__all__ = ["adjust", "bounded", "column", "divergence", "onehot", "probabilities", "stored"]

@@ -29,6 +29,7 @@ from dcompile.strategy import (
     Near,
     OneHot,
     Op,
+    Probabilities,
     Reduce,
     RunInput,
     Running,
@@ -85,6 +86,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
             return dists.divergence(value(row, left).expand(row.size, -1), value(row, right).expand(row.size, -1))
         case OneHot(of=of):
             return dists.onehot(row, value(row, of))
+        case Probabilities(of=of):
+            return dists.probabilities(value(row, of))
         case Learned():
             return _learned(row, expr)
         case Running():

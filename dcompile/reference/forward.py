@@ -68,18 +68,24 @@ def sees(use: ModelUse, query: int, key: int, encodes: bool = False) -> bool:
 @torch.no_grad()
 def forward(
     model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int],
-    condition: Tensor | None = None,
+    condition: Tensor | None = None, embeds: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Logits [W, V] of the W positions `fed` (ascending). They attend to each other and to every stored position that
     is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored. `condition` [W, V]:
-    the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder."""
+    the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder.
+    `embeds` [W, E]: what is fed in place of the tokens' embeddings."""
     old = sorted(memory.stored - set(fed))
     feeding = _Feeding(memory, old)
     encodes = use.attention == "canvas" and condition is None
     bias = [[0.0 if sees(use, q, k, encodes) else FLOOR for k in (*old, *fed)] for q in fed]
-    extra = {} if use.attention != "canvas" else {"condition": None if condition is None else condition[None]}
+    extra: dict[str, Tensor | None] = (
+        {} if use.attention != "canvas" else {"condition": None if condition is None else condition[None]}
+    )
+    if embeds is not None:
+        extra["inputs_embeds"] = embeds[None]
+    else:
+        extra["input_ids"] = torch.tensor([[tokens[i] for i in fed]])
     hidden = model.backbone(
-        input_ids=torch.tensor([[tokens[i] for i in fed]]),
         attention_mask=torch.tensor(bias)[None, None],
         position_ids=torch.tensor([list(fed)]),
         past_key_values=feeding,

@@ -18,6 +18,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "dimple_margin": ("tiny-dream", {"steps": 16, "threshold": 0.5}),
     "dinfer_threshold": ("tiny-llada", HALF),
     "dkv_cache": ("tiny-llada-gqa", {"block": 16, "every": 4}),
+    "dmax": ("tiny-sdar", {"block": 8, "threshold": 0.3, "sure": 0.6}),
     "dparallel_dream": ("tiny-dream", {"block": 16}),
     "dparallel_dual": ("tiny-llada-gqa", {"block": 16}),
     "dparallel_none": ("tiny-llada", {"block": 16}),
@@ -39,6 +40,8 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "freedave_static": ("tiny-llada-gqa", {"block": 16}),
     "greedy": (LLAMA, {}),
     "hierarchy": ("tiny-llada", HALF),
+    # a larger share of what it fed last makes a random model amplify the last bit of a float to another token
+    "iter_smooth": ("tiny-llada", {"block": 16, "threshold": 0.6, "decay": 0.1, "start": 0.05, "weight": 0.05}),
     "klass": ("tiny-llada", {"block": 16, "threshold": 0.5, "drift": 0.5}),
     "learn2pd": ("tiny-llada", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32")}),
     "learn2pd_eot": ("tiny-llada", {"block": 16, "accept": 0.5, "end": 138, "filter": filter_file("filter-32")}),
