@@ -393,6 +393,14 @@ class Ended(Expr):
 
 
 @dataclass(frozen=True)
+class Random(Expr):
+    """A number in (0, 1) for each position, drawn anew; only as the whole value of an Assign. `site` numbers them
+    from 0; a position's visit counts the row's earlier draws of the statement."""
+
+    site: int
+
+
+@dataclass(frozen=True)
 class MaskToken(Expr):
     """The id of the model's mask token, for the row."""
 
@@ -497,11 +505,13 @@ RESERVED = re.compile(
 NOISE = 1 << 20
 """Random streams: a call's is its `site`, the first canvas has NOISE, and the `noise` of a `site` NOISE + 1 + site. Any
 token of the vocabulary is as likely as another: `word * vocab // 2^32` of the 32-bit word."""
+RANDOM = 1 << 21
+"""The stream of `random()` of a `site` is RANDOM + site."""
 
 
 def is_noisy(strategy: Strategy) -> bool:
-    """Whether tokens are drawn at random even at temperature 0."""
-    noises = (isinstance(n, Write) and n.action == "noise" for n in walk(strategy.body))
+    """Whether something is drawn at random even at temperature 0."""
+    noises = (isinstance(n, Random) or (isinstance(n, Write) and n.action == "noise") for n in walk(strategy.body))
     return strategy.canvas.init == "uniform" or any(noises)
 
 

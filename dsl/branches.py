@@ -11,7 +11,7 @@ from dcompile.dsl.progress import head
 from dcompile.dsl.regions import World, most
 from dcompile.dsl.scope import WORDS, Context, Scope, Value, close
 from dcompile.dsl.values import constant, region, value
-from dcompile.strategy import INT, TOKENS, Assign, Branches, Call, Expr, If, Literal, Name, Stmt, Write, walk
+from dcompile.strategy import INT, TOKENS, Assign, Branches, Call, Expr, If, Literal, Name, Random, Stmt, Write, walk
 
 Body = Fn[[Context, Scope, tuple[syntax.Stmt, ...]], tuple[Stmt, ...]]
 WIDEST = 64  # branches; each is a copy of what the call feeds
@@ -70,7 +70,7 @@ def _allowed(node: Stmt) -> bool:
         case Write(action="commit" | "overwrite" | "mask") | Call() | If():
             return True
         case Assign(value=given):
-            return not given.type.wide
+            return not given.type.wide and not isinstance(given, Random)
     return False
 
 

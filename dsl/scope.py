@@ -136,6 +136,7 @@ class Context:
     taken: set[str] = field(default_factory=set)
     calls: int = 0
     noises: int = 0
+    randoms: int = 0
     functions: int = 0
     serial: int = 0
     uses: list[tuple[int, str, Distribution, Span]] = field(default_factory=list)

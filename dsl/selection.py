@@ -288,7 +288,19 @@ def _blocks(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Exp
 
 
 Build = Fn[[Context, Scope, syntax.Apply, Arguments], Expr]
+
+
+def _random(ctx: Context, scope: Scope, node: syntax.Apply, given: dict[str, syntax.Argument]) -> Expr:
+    ctx.fail(
+        "misplaced-random",
+        "`random()` stands alone behind `=`, in a strategy or an action",
+        node.span,
+        help="`u = random()`, then `u < 0.5`: what is drawn once can be read often",
+    )
+
+
 FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
+    "random": ((), (), _random),
     "take": (("region",), ("by", "while", "atleast", "atmost", "per"), _take),
     "top": (("region", "count"), ("by",), _top),
     "dilate": (("region", "radius"), (), _dilate),

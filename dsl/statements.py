@@ -23,6 +23,7 @@ from dcompile.dsl.values import convert, described, expression, region, value
 from dcompile.strategy import (
     BOOL,
     DIST,
+    FIELD,
     REGION,
     TOKENS,
     Area,
@@ -35,6 +36,7 @@ from dcompile.strategy import (
     Literal,
     Name,
     Op,
+    Random,
     Reduce,
     Stmt,
     Stop,
@@ -125,7 +127,7 @@ def assign(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
     found = scope.find(node.name.name)
     if found is not None and isinstance(found[1], Variable) and found[1].type == DIST:
         return dists.assign(ctx, scope, node, found[1])
-    expr = expression(ctx, scope, node.value)
+    expr = _random(ctx, node.value) or expression(ctx, scope, node.value)
     if found is None or isinstance(found[1], Broken):
         if expr.type.wide:
             what = f"`{node.name.name}` would hold {described(expr.type)}"
@@ -150,6 +152,14 @@ def assign(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
     if target.type.wide:
         return Assign(node.span, target.name, dists.spread(converted))
     return Assign(node.span, target.name, spread(converted) if target.type.each else converted)
+
+
+def _random(ctx: Context, node: syntax.Expr) -> Expr | None:
+    """`u = random()`: a statement of its own, so that it is drawn once."""
+    if not isinstance(node, syntax.Apply) or node.function.name != "random" or node.arguments:
+        return None
+    site, ctx.randoms = ctx.randoms, ctx.randoms + 1
+    return Random(FIELD, node.span, site)
 
 
 def spread(expr: Expr) -> Expr:

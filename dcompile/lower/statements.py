@@ -19,12 +19,16 @@ from dcompile.strategy import (
     Branches,
     Break,
     Call,
+    Expr,
     For,
     ForBlocks,
     If,
+    Op,
+    Reduce,
     Repeat,
     Stmt,
     Stop,
+    Unreadable,
     While,
     Write,
     walk,
@@ -88,6 +92,9 @@ def statement(ctx: Context, stmt: Stmt) -> None:
 
 def either_side(ctx: Context, stmt: If) -> None:
     """Both sides, each for its own rows; a side that calls the model is a loop of at most one turn."""
+    if _never(ctx, stmt.condition):
+        sequence(ctx, stmt.orelse)
+        return
     condition = ctx.value(stmt.condition, None)
     for rows, body in ((condition, stmt.then), (~condition, stmt.orelse)):
         if not body:
@@ -98,6 +105,16 @@ def either_side(ctx: Context, stmt: If) -> None:
         else:
             with ctx.only(rows):
                 sequence(ctx, body)
+
+
+def _never(ctx: Context, condition: Expr) -> bool:
+    """Whether no row can take this side: it is for shifted models, and this is none."""
+    match condition:
+        case Reduce(kind="any", region=Unreadable()):
+            return not ctx.model.facts.shift
+        case Op(op="and", args=args):
+            return any(_never(ctx, a) for a in args)
+    return False
 
 
 def for_blocks(ctx: Context, stmt: ForBlocks) -> None:

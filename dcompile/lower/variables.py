@@ -11,15 +11,17 @@ from dcompile.lower import dists, forcing
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.expressions import DTYPES
 from dcompile.lower.frames import canvas, places
-from dcompile.lower.threefry import any_token
+from dcompile.lower.threefry import any_token, uniform
 from dcompile.strategy import (
     NOISE,
+    RANDOM,
     Assign,
     Break,
     Call,
     For,
     ForBlocks,
     Literal,
+    Random,
     Repeat,
     State,
     Stmt,
@@ -65,6 +67,8 @@ def _canvas(ctx: Context) -> None:
         ctx.values["tokens"] = torch.where(_answer(ctx), drawn, ctx.inputs["tokens"])
     for site in (n.site for n in walk(ctx.strategy.body) if isinstance(n, Write) and n.action == "noise"):
         ctx.values[f"visits{NOISE + 1 + site}"] = torch.zeros(shape, dtype=torch.int64)
+    for random in (n for n in walk(ctx.strategy.body) if isinstance(n, Random)):
+        ctx.values[f"visits{RANDOM + random.site}"] = ctx.zeros()
     if ctx.strategy.canvas.init == "masked":
         ctx.values["masked"] = _answer(ctx) & (ctx.inputs["tokens"] == mask_id(ctx))
     ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
@@ -85,6 +89,16 @@ def noise(ctx: Context, stream: int, frame: Frame, visits: Tensor) -> Tensor:
     seed = ctx.inputs["seed"].reshape(-1, 1)
     drawn = any_token(seed, stream, position, visits, ctx.model.facts.vocab).expand(ctx.batch, frame.width)
     return forcing.forced(ctx, stream, position, visits, drawn)
+
+
+def chance(ctx: Context, stream: int) -> Tensor:
+    """A number in (0, 1) for each slot [B, C], and one visit more."""
+    name = f"visits{stream}"
+    position = places(ctx, canvas(ctx)) - ctx.inputs["pad"].reshape(-1, 1)
+    visits = ctx.values[name]
+    ctx.put(name, visits + 1)
+    drawn = uniform(ctx.inputs["seed"].reshape(-1, 1), stream, position, visits.reshape(-1, 1))
+    return drawn.expand(ctx.batch, ctx.capacity)
 
 
 def _answer(ctx: Context) -> Tensor:
@@ -122,6 +136,8 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
                 names |= {"tokens", "order", f"visits{NOISE + 1 + site}"}
             case Write():
                 names |= {"tokens", "order", "masked"}
+            case Random(site=site):
+                names.add(f"visits{RANDOM + site}")
             case Assign(name=name) | For(var=name):
                 names.add(name)
             case Stop():

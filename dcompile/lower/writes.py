@@ -9,8 +9,8 @@ from dcompile.lower import dists, ending
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import canvas, look, places, store
 from dcompile.lower.regions import bounds, frame_of, present_end
-from dcompile.lower.variables import mask_id, noise
-from dcompile.strategy import NOISE, Assign, Expr, Name, Op, Write
+from dcompile.lower.variables import chance, mask_id, noise
+from dcompile.strategy import NOISE, RANDOM, Assign, Expr, Name, Op, Random, Write
 
 
 def assign(ctx: Context, stmt: Assign) -> None:
@@ -19,6 +19,9 @@ def assign(ctx: Context, stmt: Assign) -> None:
         dists.assign(ctx, stmt)
         return
     match stmt.value:
+        case Random(site=site):
+            ctx.put(stmt.name, chance(ctx, RANDOM + site))
+            return
         case Op(op="select", args=(region, value, Name(name=name))) if region.type.each and name == stmt.name:
             _renew(ctx, name, region, value)
             return

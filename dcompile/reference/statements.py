@@ -14,8 +14,9 @@ from dcompile.reference.branches import branches
 from dcompile.reference.calls import call
 from dcompile.reference.expressions import DTYPES, number, truth, value
 from dcompile.reference.row import Row
-from dcompile.reference.writes import append, settle, write
+from dcompile.reference.writes import append, chance, settle, write
 from dcompile.strategy import (
+    RANDOM,
     Adjust,
     Assign,
     Branches,
@@ -25,6 +26,7 @@ from dcompile.strategy import (
     For,
     ForBlocks,
     If,
+    Random,
     Repeat,
     State,
     Stmt,
@@ -59,6 +61,8 @@ def _statement(row: Row, stmt: Stmt) -> None:
         case Assign(name=name, value=expr) if expr.type.wide:
             state = next(s for s in row.strategy.states if s.name == name)
             row.variables[name] = dists.bounded(row, state, value(row, expr), value(row, state.init))
+        case Assign(name=name, value=Random(site=site)):
+            row.variables[name] = torch.tensor([chance(row, RANDOM + site, i) for i in range(row.size)])
         case Assign(name=name, value=expr):
             row.variables[name] = _spread(row, value(row, expr), expr.type.each)
         case Adjust(plus=plus):

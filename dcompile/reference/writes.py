@@ -6,7 +6,7 @@ from dcompile.diagnostic import error
 from dcompile.reference.expressions import region, value
 from dcompile.reference.result import Difference
 from dcompile.reference.row import Row
-from dcompile.reference.threefry import any_token
+from dcompile.reference.threefry import any_token, uniform
 from dcompile.strategy import NOISE, Score, Write, walk
 
 
@@ -62,6 +62,13 @@ def noise(row: Row, stream: int, position: int) -> int:
     row.visits[stream, position] = visit + 1
     own = any_token(row.controls.seed, stream, position, visit, row.model.facts.vocab)
     return row.draws.get((stream, position, visit), own)
+
+
+def chance(row: Row, stream: int, position: int) -> float:
+    """A number in (0, 1), and one visit more."""
+    visit = row.visits.get((stream, position), 0)
+    row.visits[stream, position] = visit + 1
+    return uniform(row.controls.seed, stream, position, visit)
 
 
 def _truncate(row: Row, behind: list[int]) -> None:
