@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcompile import whereabouts
-from dcompile.artifact import MODULES, Artifact, check_free, new_folder, seal
+from dcompile.artifact import MODULES, RULES, Artifact, check_free, new_folder, seal
 from dcompile.backends import registry
 from dcompile.diagnostic import CompileError, error, suggest
 from dcompile.manifest import describe
@@ -241,6 +241,9 @@ def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
     for module in strategy.modules:
         (folder / MODULES).mkdir(exist_ok=True)
         (folder / MODULES / f"{module.name}.safetensors").write_bytes(module.data)
+    for extern in strategy.externs:
+        (folder / RULES).mkdir(exist_ok=True)
+        (folder / RULES / f"{extern.name}.py").write_text(extern.text, encoding="utf-8")
     for file in model.files:
         if file.name in (TOKENIZER, TEMPLATE):
             shutil.copyfile(file, folder / file.name)

@@ -25,6 +25,8 @@ def _strategy(strategy: Strategy) -> Iterator[str]:
     for module in strategy.modules:
         layers = " ".join(f"{layer.inputs}x{layer.outputs}" for layer in module.layers)
         yield f"  module {module.name}: {module.size}" + (" sigmoid" if module.probability else "") + f" [{layers}]"
+    for extern in strategy.externs:
+        yield f"  extern {extern.name}: {', '.join(map(str, extern.taken))} -> {extern.given}"
     yield f"  canvas {_arguments(strategy.canvas)}"
     for state in strategy.states:
         yield f"  state {state.name}: {state.type} = {_value(state.init)} per {state.lifetime}"

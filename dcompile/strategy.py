@@ -200,6 +200,14 @@ class Learned(Expr):
 
 
 @dataclass(frozen=True)
+class Foreign(Expr):
+    """What the extern rule `name` (an `Extern.name`) makes of `args` on the whole canvas."""
+
+    name: str
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
 class Running(Expr):
     """Inside `Take.predicate` only: over the positions in order so far, this one included: `count` (from 1), the
     running `sum` or `max` of `value`."""
@@ -467,6 +475,23 @@ class Module:
 
 
 @dataclass(frozen=True)
+class Extern:
+    """A rule in Python: `function` of the file with this `text`, found at `path`; an empty text is a file that is not
+    there. It is given `live` (bool [positions]: which positions the row has), then its arguments `names` of the types
+    `taken`: a value per position as a tensor [positions] ([positions, vocabulary]), 0 where the row has none, one for
+    the row as a tensor []. It returns a tensor of the type `given`."""
+
+    name: str
+    names: tuple[str, ...]
+    taken: tuple[Type, ...]
+    given: Type
+    path: str
+    function: str
+    text: str = field(default="", repr=False)
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
 class Canvas:
     """The answer: all `masked`, all masked but holding random tokens (`uniform`), or `empty` (it grows by `append`).
     `multiple`: the canvas is made longer so that its length, counted from position 0 ("canvas") or from the answer's
@@ -491,6 +516,7 @@ class Strategy:
     lossless: bool = False
     text: str = ""
     modules: tuple[Module, ...] = ()
+    externs: tuple[Extern, ...] = ()
 
 
 RESERVED = re.compile(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dcompile import compiler, whereabouts
-from dcompile.artifact import MODULES, Artifact, Verification, rewrite
+from dcompile.artifact import MODULES, RULES, Artifact, Verification, rewrite
 from dcompile.diagnostic import error
 from dcompile.feed import Request
 from dcompile.options import room
@@ -86,7 +86,7 @@ def _inputs(artifact: Artifact, model: str | Path | None) -> tuple[Strategy, Mod
     if loaded.facts.fingerprint != manifest.model.fingerprint:
         raise error("another-model", f"`{place}` is not the model that the artifact was built from", "use --model")
     text = manifest.strategy
-    modules = {Path(f).stem: str(artifact.file(f)) for f in manifest.files if f.startswith(f"{MODULES}/")}
+    modules = {Path(f).stem: str(artifact.file(f)) for f in manifest.files if Path(f).parts[0] in (MODULES, RULES)}
     return compiler.read(Source(f"{text.name}.dcs", text.text), text.settings | modules), loaded
 
 

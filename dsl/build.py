@@ -77,6 +77,15 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         span, named = self._span(meta), self._ident(name)
         return syntax.Module(span, named, self._ident(taken), inputs, self._ident(given), outputs, text)
 
+    def taken(self, meta: Meta, c: list[Any]) -> syntax.Taken:
+        return syntax.Taken(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2] or ())
+
+    def extern(self, meta: Meta, c: list[Any]) -> syntax.Extern:
+        name, *taken, given, dims, path = c
+        text = syntax.Text(self._ident(path).span, str(path)[1:-1])
+        parameters = tuple(t for t in taken if t is not None)
+        return syntax.Extern(self._span(meta), self._ident(name), parameters, self._ident(given), dims or (), text)
+
     def canvas(self, meta: Meta, c: list[Any]) -> syntax.Canvas:
         return syntax.Canvas(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2])
 

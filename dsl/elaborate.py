@@ -10,17 +10,18 @@ from dcompile.diagnostic import CompileError, Diagnostic, Label, error, suggest
 from dcompile.dsl import syntax
 from dcompile.dsl.checker import check
 from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
+from dcompile.dsl.externs import extern
 from dcompile.dsl.modules import module
 from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope, Value
 from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
 from dcompile.source import Span
-from dcompile.strategy import Canvas, Module, Param, State, Strategy, Type
+from dcompile.strategy import Canvas, Extern, Module, Param, State, Strategy, Type
 
 LARGEST = 50_000
 DEEPEST = 200
-SET = (syntax.Param, syntax.Module)  # what `--set` may name
+SET = (syntax.Param, syntax.Module, syntax.Extern)  # what `--set` may name
 DECLARATIONS = (*SET, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
 
 
@@ -104,6 +105,7 @@ class Declared:
     states: list[State] = field(default_factory=list)
     canvases: list[Canvas] = field(default_factory=list)
     modules: list[Module] = field(default_factory=list)
+    externs: list[Extern] = field(default_factory=list)
     lossless: bool = False
 
 
@@ -125,7 +127,8 @@ def _strategy(
     canvas_ = _rounded(ctx, given.canvases[0])
     params, states = tuple(given.params), tuple(given.states)
     models, modules = tuple(ctx.models), tuple(given.modules)
-    strategy = Strategy(node.name.name, params, models, canvas_, states, body, given.lossless, text, modules)
+    name, externs = node.name.name, tuple(given.externs)
+    strategy = Strategy(name, params, models, canvas_, states, body, given.lossless, text, modules, externs)
     if _oversized(strategy):
         ctx.diagnostics.append(_too_large(node))
     return strategy
@@ -143,6 +146,8 @@ def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str
                 model(ctx, scope, member)
             case syntax.Module():
                 given.modules.append(module(ctx, scope, member, settings))
+            case syntax.Extern():
+                given.externs.append(extern(ctx, scope, member, settings))
             case syntax.Canvas():
                 given.canvases.append(canvas(ctx, member, given.canvases))
             case syntax.State():

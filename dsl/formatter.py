@@ -218,7 +218,7 @@ def simple(node: syntax.Stmt) -> str:
 
 
 def declaration(node: syntax.Stmt) -> str:
-    """`param`, `model`, `module`, `canvas`, `state`."""
+    """`param`, `model`, `module`, `extern`, `canvas`, `state`."""
     match node:
         case syntax.Param(_, name, kind, default, low, high):
             typed = f": {kind.name}" if kind else ""
@@ -230,13 +230,19 @@ def declaration(node: syntax.Stmt) -> str:
             sizes = [", ".join(map(expr, d)) for d in (inputs, outputs)]
             form = f"{taken.name}[{sizes[0]}]) -> {given.name}[{sizes[1]}]"
             return f'module {name.name}({form} = "{path.value}"'
+        case syntax.Extern(_, name, parameters, kind, dimensions, path):
+            takes = ", ".join(f"{p.name.name}: {p.kind.name}{_sized(p.dimensions)}" for p in parameters)
+            return f'extern rule {name.name}({takes}) -> {kind.name}{_sized(dimensions)} = "{path.value}"'
         case syntax.Canvas(_, name, kind, argument):
             return f"canvas {name.name} = {kind.name}({expr(argument)})"
         case syntax.State(_, name, kind, dimensions, init, lifetime):
-            size = f"[{', '.join(map(expr, dimensions))}]" if dimensions else ""
             life = f" per {lifetime.name}" if lifetime else ""
-            return f"state {name.name}: {kind.name}{size} = {expr(init)}{life}"
+            return f"state {name.name}: {kind.name}{_sized(dimensions)} = {expr(init)}{life}"
     raise AssertionError(node)
+
+
+def _sized(dimensions: tuple[syntax.Expr, ...]) -> str:
+    return f"[{', '.join(map(expr, dimensions))}]" if dimensions else ""
 
 
 def _options(options: tuple[syntax.Option, ...]) -> str:

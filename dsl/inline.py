@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dcompile.diagnostic import Label, suggest
@@ -21,6 +22,7 @@ from dcompile.dsl.scope import (
     lookup,
 )
 from dcompile.dsl.values import builtin, expression
+from dcompile.source import Span
 from dcompile.strategy import Expr
 
 DEEPEST = 16
@@ -61,20 +63,27 @@ def arguments(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) 
 
 def _match(ctx: Context, function: syntax.Function, node: syntax.Apply) -> dict[str, syntax.Argument]:
     names = [p.name.name for p in function.parameters]
+    return matched(ctx, function.name.name, names, node, function.name.span)
+
+
+def matched(
+    ctx: Context, called: str, names: Sequence[str], node: syntax.Apply, declared: Span
+) -> dict[str, syntax.Argument]:
+    """The arguments of a rule or an action by their names."""
     out: dict[str, syntax.Argument] = {}
     for i, argument in enumerate(node.arguments):
         if argument.name is None and i >= len(names):
             ctx.fail(
                 "unknown-argument",
-                f"`{function.name.name}` takes {len(names)} arguments",
+                f"`{called}` takes {len(names)} arguments",
                 argument.span,
-                also=(Label(function.name.span, "declared here"),),
+                also=(Label(declared, "declared here"),),
             )
         name = names[i] if argument.name is None else argument.name.name
         if name not in names:
             ctx.fail(
                 "unknown-argument",
-                f"`{function.name.name}` has no argument `{name}`",
+                f"`{called}` has no argument `{name}`",
                 argument.span,
                 help=suggest(name, names, "arguments"),
             )

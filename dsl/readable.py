@@ -20,6 +20,7 @@ from dcompile.strategy import (
     Expr,
     For,
     ForBlocks,
+    Foreign,
     If,
     Learned,
     Near,
@@ -81,6 +82,9 @@ def demands(expr: Expr | None, region: Expr = EVERYTHING) -> Iterator[Demand]:
         case Reduce(region=core, value=value) | Learned(region=core, value=value):
             yield from demands(core)
             yield from demands(value, core)
+        case Foreign(args=args):
+            for arg in args:
+                yield from demands(arg)
         case Op(args=args):
             for arg in args:
                 yield from demands(arg, region)

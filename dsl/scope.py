@@ -10,7 +10,7 @@ from typing import NoReturn
 from dcompile.diagnostic import Diagnostic, Label, suggest
 from dcompile.dsl import syntax
 from dcompile.source import Span
-from dcompile.strategy import RESERVED, Expr, ModelUse, Module, Type
+from dcompile.strategy import RESERVED, Expr, Extern, ModelUse, Module, Type
 
 
 class Failed(Exception):
@@ -62,9 +62,9 @@ class ModelName:
 
 @dataclass(frozen=True)
 class Trained:
-    """A declared module."""
+    """A declared module, or an extern rule."""
 
-    module: Module
+    module: Module | Extern
 
 
 @dataclass(frozen=True, eq=False)

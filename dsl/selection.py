@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable as Fn
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import dists, syntax
+from dcompile.dsl import dists, externs, syntax
 from dcompile.dsl.inline import rule
 from dcompile.dsl.scope import Callable, Context, Distribution, ModelName, Scope, Trained, lookup
 from dcompile.dsl.values import constant, described, expression, number, op, region, to_float, value
@@ -17,6 +17,7 @@ from dcompile.strategy import (
     TOKEN,
     Dilate,
     Expr,
+    Extern,
     Learned,
     Literal,
     Near,
@@ -55,6 +56,8 @@ def apply(ctx: Context, scope: Scope, node: syntax.Apply) -> Expr:
             help=f"write `p = {name}(region)` on a line before, then use `p`",
         )
     if isinstance(binding, Trained):
+        if isinstance(binding.module, Extern):
+            return externs.apply(ctx, _plain(scope), binding.module, node)
         return _learned(ctx, _plain(scope), binding.module.name, node)
     if not isinstance(binding, Callable):
         what = "a distribution" if isinstance(binding, Distribution) else "a value"

@@ -305,6 +305,26 @@ class Module(Stmt):
 
 
 @dataclass(frozen=True)
+class Taken(Node):
+    """`name: kind[dimensions]`, a parameter of an extern rule."""
+
+    name: Ident
+    kind: Ident
+    dimensions: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Extern(Stmt):
+    """`extern rule name(parameters) -> kind[dimensions] = "file.py:function"`."""
+
+    name: Ident
+    parameters: tuple[Taken, ...]
+    kind: Ident
+    dimensions: tuple[Expr, ...]
+    path: Text
+
+
+@dataclass(frozen=True)
 class Canvas(Stmt):
     """`canvas name = kind(argument)`."""
 

@@ -32,6 +32,7 @@ from dcompile.strategy import (
     Base,
     Ended,
     Expr,
+    Extern,
     Field,
     Literal,
     MaskToken,
@@ -202,8 +203,11 @@ def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
             ctx.fail("wrong-type", f"`{name}` is a list of tokens", span, help="it stands in `p.without(...)`")
         case ModelName():
             ctx.fail("wrong-type", f"`{name}` is a model", span, help=f"call it: `p = {name}(region)`")
-        case Trained():
-            ctx.fail("wrong-type", f"`{name}` is a module", span, help=f"use it over a block: `{name}(x in b)`")
+        case Trained(made):
+            what, use = ("a module", f"over a block: `{name}(x in b)`")
+            if isinstance(made, Extern):
+                what, use = ("an extern rule", f"with arguments: `{name}({', '.join(made.names)})`")
+            ctx.fail("wrong-type", f"`{name}` is {what}", span, help=f"use it {use}")
         case Callable(function):
             ctx.fail(
                 "wrong-type",

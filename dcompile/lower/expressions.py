@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists, ending, modules, regions, scores, selection
+from dcompile.lower import dists, ending, externs, modules, regions, scores, selection
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import look, places
 from dcompile.strategy import (
@@ -18,6 +18,7 @@ from dcompile.strategy import (
     Ended,
     Expr,
     Field,
+    Foreign,
     Learned,
     Literal,
     MaskToken,
@@ -75,6 +76,8 @@ def row_value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
             return torch.full((ctx.batch,), ctx.model.facts.mask_id, dtype=torch.int64)
         case Reduce():
             return reduce(ctx, expr)
+        case Foreign():
+            return externs.foreign(ctx, expr, None)
         case Op(op="not", args=(a,)):
             return torch.logical_not(value(ctx, a, frame))
         case Op(op=op, args=args):
@@ -116,6 +119,8 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
             return regions.dilate(ctx, expr, frame)
         case Score():
             return scores.score(ctx, expr, frame)
+        case Foreign():
+            return externs.foreign(ctx, expr, frame)
         case Learned():
             return modules.learned(ctx, expr, frame)
         case Running():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dcompile.diagnostic import error
+from dcompile.foreign import called, function, shape
 from dcompile.ops import FLOOR
 from dcompile.reference import dists
 from dcompile.reference.row import Row
@@ -22,6 +23,7 @@ from dcompile.strategy import (
     Ended,
     Expr,
     Field,
+    Foreign,
     Learned,
     Literal,
     MaskToken,
@@ -88,6 +90,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
             return dists.onehot(row, value(row, of))
         case Probabilities(of=of):
             return dists.probabilities(value(row, of))
+        case Foreign():
+            return _foreign(row, expr)
         case Learned():
             return _learned(row, expr)
         case Running():
@@ -259,6 +263,24 @@ def _learned(row: Row, expr: Learned) -> Tensor:
     out = torch.zeros(row.size)
     out[inside] = (torch.sigmoid(x) if module.probability else x)[: len(inside)]
     return out
+
+
+def _foreign(row: Row, expr: Foreign) -> Tensor:
+    """What a function makes of the row's positions."""
+    extern = next(e for e in row.strategy.externs if e.name == expr.name)
+    live, vocab = torch.arange(row.size) < row.end, row.model.facts.vocab
+    given = []
+    for arg in expr.args:
+        item = value(row, arg).clone()
+        if arg.type.each:
+            item = item.expand(shape(arg.type, row.size, vocab)).clone()
+            item[~live] = 0
+            if item.dtype == torch.float32 and item.isnan().any():
+                title = f"`{extern.name}` is given a score of a position that its call cannot predict"
+                raise error("unreadable-position", title, "give it `p.max if b else 0.0`")
+        given.append(item)
+    found = called(extern, function(extern), live, given, vocab)
+    return found & live if found.dtype == torch.bool and found.dim() else found
 
 
 def _floats(data: bytes) -> Tensor:
