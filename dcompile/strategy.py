@@ -246,6 +246,16 @@ class Stmt:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """Positions that a call feeds once more, as masks: at each of `region` a second row that only the other shadows
+    attend to, and that attends to them and to all that its position attends to but the token there. `name` is the
+    distribution of these rows: what the model would predict if it did not know the token."""
+
+    name: str
+    region: Expr
+
+
+@dataclass(frozen=True)
 class Call(Stmt):
     """`name = model(feed)`: run the model on exactly the positions of `feed` (a call on an empty region is no call).
 
@@ -269,6 +279,7 @@ class Call(Stmt):
     condition: Expr | None = None
     embeds: Expr | None = None
     rescale: bool = False
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import embeds, syntax
+from dcompile.dsl import embeds, shadows, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
-from dcompile.strategy import BOOL, FLOAT, Call, Expr, Literal, Stmt
+from dcompile.strategy import BOOL, FLOAT, Call, Expr, Literal, Shadow, Stmt
 
 
 def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.Apply,
@@ -30,6 +30,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     asked = named.get("self_condition")
     condition = _condition(ctx, scope, asked, binding, name) if asked else None
     soft = embeds.mixed(ctx, scope, named, binding, given["guidance"]) if named.keys() & set(embeds.ARGUMENTS) else None
+    shadows.fits(ctx, binding, name, given, soft is not None)
     if binding.use.attention == "canvas" and name is not None:  # it stores nothing
         if given["keep"] is not None:
             help = f"`refresh {binding.use.name}(...)` stores, what predicts does not"
@@ -38,7 +39,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
             )
         given["keep"] = Literal(BOOL, node.span, False)
     site, ctx.calls = ctx.calls, ctx.calls + 1
-    unique = None
+    unique = hidden = None
     if name is not None:
         found = scope.find(name.name)
         if found is not None and isinstance(found[1], Variable):
@@ -50,7 +51,8 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
             )
         unique = ctx.unique(name.name)
         ctx.serial += 1
-        scope.names[name.name] = Distribution(unique, binding.use.name, feed, ctx.serial, name.span)
+        hidden = shadows.made(ctx, name, binding, given["shadow"])
+        scope.names[name.name] = Distribution(unique, binding.use.name, feed, ctx.serial, name.span, hidden)
         scope.stale.pop(name.name, None)
         ctx.assigned.append((scope.function, name.name))
     span = name.span.to(node.span) if name else node.span
@@ -58,7 +60,10 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         span = span.to(options[-1].span)
     keep, guidance, temperature = given["keep"], given["guidance"], given["temperature"]
     table, rescale = soft or (None, False)
-    return Call(span, unique, binding.use.name, feed, keep, guidance, temperature, site, condition, table, rescale)
+    shadow = Shadow(hidden.name, hidden.feed) if hidden is not None else None
+    return Call(
+        span, unique, binding.use.name, feed, keep, guidance, temperature, site, condition, table, rescale, shadow
+    )
 
 
 def _named(node: syntax.Apply) -> dict[str, syntax.Argument]:
@@ -85,7 +90,7 @@ def _condition(
 
 
 def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> dict[str, Expr | None]:
-    out: dict[str, Expr | None] = {"keep": None, "guidance": None, "temperature": None}
+    out: dict[str, Expr | None] = {"keep": None, "guidance": None, "temperature": None, "shadow": None}
     seen: set[str] = set()
     for option in options:
         name = option.name.name
@@ -110,6 +115,8 @@ def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> 
             out[name] = Literal(BOOL, option.span, False)
         elif name == "keep":
             out[name] = region(ctx, scope, option.value, "what is kept")
+        elif name == "shadow":
+            out[name] = region(ctx, scope, option.value, "what has shadows")
         else:
             out[name] = value(ctx, scope, option.value, FLOAT, f"the {name}")
     guidance = out["guidance"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcompile.diagnostic import Diagnostic, Label
 from dcompile.dsl.regions import EVERYTHING, World, ahead, conjuncts, steady, within
@@ -116,6 +116,7 @@ def wanted(node: Stmt) -> Iterator[Demand]:
         case Call():
             for part in (node.feed, node.keep, node.guidance, node.temperature):
                 yield from demands(part)
+            yield from demands(node.shadow.region if node.shadow is not None else None)
             yield from demands(node.condition, node.feed)
             yield from demands(node.embeds, node.feed)
         case Assign(value=value) | Repeat(until=value):
@@ -142,6 +143,8 @@ def called(strategy: Strategy) -> dict[str | None, Call]:
     for node in walk(strategy.body):
         if isinstance(node, Call):
             out[node.name] = node
+            if node.shadow is not None:
+                out[node.shadow.name] = replace(node, name=node.shadow.name, feed=node.shadow.region)
         elif isinstance(node, Adjust):
             out[node.name] = out[node.dist]
     return out

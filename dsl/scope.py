@@ -37,13 +37,14 @@ class Variable:
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a model call gave. `name` is unique; `feed` is what was fed."""
+    """What a model call gave. `name` is unique; `feed` is what was fed; `shadow`: what its shadows gave."""
 
     name: str
     model: str
     feed: Expr
     serial: int
     span: Span
+    shadow: Distribution | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import suggest
-from dcompile.dsl import syntax
+from dcompile.dsl import shadows, syntax
 from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import Context, Distribution, Failed, Scope, TokenList, lookup
 from dcompile.dsl.values import builtin, constant, value
@@ -30,6 +30,9 @@ def view(ctx: Context, scope: Scope, node: syntax.Expr) -> tuple[Distribution, b
         case syntax.Attribute(_, inner, syntax.Ident(_, "warped")):
             dist, _, without = view(ctx, scope, inner)
             return dist, True, without
+        case syntax.Attribute(_, inner, syntax.Ident(_, "shadow")):
+            dist, warped, without = view(ctx, scope, inner)
+            return shadows.of(ctx, dist, node), warped, without
         case syntax.Method(_, inner, syntax.Ident(_, "without"), arguments):
             dist, warped, without = view(ctx, scope, inner)
             return dist, warped, without + tokens_of(ctx, scope, arguments, node.span)
@@ -76,16 +79,27 @@ def score(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method) ->
             "unknown-score",
             f"a distribution has no `{name}`",
             node.name.span,
-            help=suggest(name, {*SCORES, "prob", "warped", "without"}, "scores"),
+            help=suggest(name, {*SCORES, "prob", "warped", "without", "shadow"}, "scores"),
         )
     if isinstance(node, syntax.Method):
         ctx.fail("unknown-argument", f"`{name}` takes no arguments", node.name.span, help=f"write `.{name}`")
-    if name in ("token", "sample") and (warped or without):
+    if name in shadows.DRAWS and _of_shadows(node.value):
+        ctx.fail("unknown-score", "nothing is drawn from shadows", node.span, help="the likeliest token is `.top`")
+    if name in shadows.DRAWS and (warped or without):
         ctx.fail(
             "unknown-score", f"`{name}` is one, whatever is taken out or warped", node.span, help=f"write `p.{name}`"
         )
     type = TOKENS if name in ("top", "token", "sample") else Type("float", True)
     return Score(type, node.span, dist.name, name, None, warped, without)  # type: ignore[arg-type]
+
+
+def _of_shadows(node: syntax.Expr) -> bool:
+    inner = node
+    while isinstance(inner, (syntax.Attribute, syntax.Method)):
+        if inner.name.name == "shadow":
+            return True
+        inner = inner.value
+    return False
 
 
 def _prob(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method, dist: Distribution, warped: bool,

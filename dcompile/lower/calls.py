@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists
+from dcompile.lower import dists, shadows
 from dcompile.lower.context import Context, Dist, Frame, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
 from dcompile.lower.frames import behind, canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
+from dcompile.lower.shadows import Rows
 from dcompile.lower.variables import cache_names, mask_id
 from dcompile.ops import FLOOR
 from dcompile.strategy import REGION, Area, Call, Expr, Literal
@@ -25,16 +26,20 @@ def call(ctx: Context, stmt: Call) -> None:
     fed = ctx.value(stmt.feed, frame).expand(ctx.batch, frame.width) & live(ctx, frame)
     everything = isinstance(stmt.feed, Area) and stmt.feed.name == "everything"
     number = fed.to(torch.int64).sum(1)
+    shadow = shadows.rows(ctx, stmt)
     running = number > 0 if ctx.active is None else (number > 0) & ctx.active
-    _ran(ctx, running, number)
+    _ran(ctx, running, number if shadow is None else number + shadow.fed.to(torch.int64).sum(1))
     kept = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
     appends = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and ctx.strategy.canvas.init == "empty"
     with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
         probs, soft = _condition(ctx, stmt, frame), mixed(ctx, stmt, frame)
         stays = None if _keeps_none(stmt) else kept
-        hidden = forward(ctx, frame, fed, stays, alone=everything, condition=probs, embeds=soft)
+        hidden = forward(ctx, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow)
     if stmt.name is None:
         return
+    if shadow is not None:
+        shadows.read(ctx, stmt, shadow, hidden[:, frame.width :])
+        hidden = hidden[:, : frame.width]
     logits = ctx.model.head(hidden)
     if stmt.guidance is not None and not (isinstance(stmt.guidance, Literal) and stmt.guidance.value == 0):
         logits = _guided(ctx, stmt.guidance, frame, fed, logits)
@@ -69,12 +74,13 @@ def prefill(ctx: Context) -> None:
 
 def forward(
     ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False, unused: bool = False,
-    condition: Tensor | None = None, embeds: Tensor | None = None,
+    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Rows | None = None,
 ) -> Tensor:  # fmt: skip
     """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `kept`, stored.
 
     `alone`: nothing but the fed rows can be live, so no cache is read. `unused`: see `keep`. `condition` [B, W, V]:
     what a canvas model that predicts is fed beside the tokens; `embeds` [B, W, E]: what is fed in their place.
+    `shadow`: rows that stand behind those of the frame, in the hidden states too.
     """
     slots = places(ctx, frame).expand(ctx.batch, frame.width)
     ids = look(ctx, ctx.values["tokens"], frame)
@@ -95,7 +101,10 @@ def forward(
         if kept is not None:
             ctx.fork.kept.append(Kept(frame.start, frame.width, kept, slots_of_call, dict(ctx.recorder.tags)))
         return hidden
-    hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call, condition, embeds)
+    if shadow is not None:
+        hidden = shadows.backbone(ctx, shadow, frame, ids, positions, slots_of_call, fed)
+    else:
+        hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call, condition, embeds)
     if kept is not None:
         keep(ctx, frame, kept, slots_of_call, unused)
     return hidden

@@ -26,9 +26,13 @@ def call(row: Row, stmt: Call) -> None:
     if not row.branch:
         row.calls += 1
         row.gaps.append(math.inf)
-    row.fed += len(fed)
+    shadow = [] if stmt.shadow is None else region(row, stmt.shadow.region)
+    row.fed += len(fed) + len(shadow)
     given = _condition(row, use, stmt, fed), _mixed(row, stmt, fed)
-    logits = forward(row.model, use, row.memory, row.tokens, fed, keep, *given)
+    logits = forward(row.model, use, row.memory, row.tokens, fed, keep, *given, shadow)
+    if stmt.shadow is not None:
+        row.dists[stmt.shadow.name] = _dist(row, stmt, use, shadow, logits[len(fed) :], count=False)
+        logits = logits[: len(fed)]
     if stmt.guidance is not None:
         logits = _guided(row, use, fed, logits, float(number(row, stmt.guidance)))
     if stmt.name is not None:
@@ -66,14 +70,14 @@ def _guided(row: Row, use: ModelUse, fed: list[int], clean: Tensor, scale: float
     return without + (scale + 1) * (clean - without)
 
 
-def _dist(row: Row, stmt: Call, use: ModelUse, fed: list[int], logits: Tensor) -> Dist:
+def _dist(row: Row, stmt: Call, use: ModelUse, fed: list[int], logits: Tensor, count: bool = True) -> Dist:
     """Which positions the rows of a forward predict: their own, or the one behind on a shifted model."""
     shift, ahead = (1 if row.model.facts.shift else 0), (1 if use.attention == "causal" else 0)
     rows = [n for n, i in enumerate(fed) if i + shift < row.size]
     positions = [fed[n] + shift for n in rows]
     visits = [row.visits.get((stmt.site, i), 0) for i in positions]
     for i in positions:
-        row.visits[stmt.site, i] = row.visits.get((stmt.site, i), 0) + 1
+        row.visits[stmt.site, i] = row.visits.get((stmt.site, i), 0) + count
     seen = frozenset(row.tokens[i] for i in range(row.end) if not row.masked[i])
     committed = sum(not row.masked[i] for i in range(row.start, row.end))
     temperature = row.controls.temperature if stmt.temperature is None else float(number(row, stmt.temperature))

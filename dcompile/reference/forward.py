@@ -68,26 +68,28 @@ def sees(use: ModelUse, query: int, key: int, encodes: bool = False) -> bool:
 @torch.no_grad()
 def forward(
     model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int],
-    condition: Tensor | None = None, embeds: Tensor | None = None,
+    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (),
 ) -> Tensor:  # fmt: skip
-    """Logits [W, V] of the W positions `fed` (ascending). They attend to each other and to every stored position that
-    is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored. `condition` [W, V]:
-    the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder.
-    `embeds` [W, E]: what is fed in place of the tokens' embeddings."""
+    """Logits [W + S, V] of the W positions `fed` (ascending). They attend to each other and to every stored position
+    that is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored. `condition`
+    [W, V]: the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder.
+    `embeds` [W, E]: what is fed in place of the tokens' embeddings. `shadow`: S positions with a second row, masked,
+    which sees the other shadows and all but its own position; nothing else sees it."""
     old = sorted(memory.stored - set(fed))
     feeding = _Feeding(memory, old)
     encodes = use.attention == "canvas" and condition is None
-    bias = [[0.0 if sees(use, q, k, encodes) else FLOOR for k in (*old, *fed)] for q in fed]
+    bias = [[0.0 if sees(use, q, k, encodes) else FLOOR for k in (*old, *fed)] + [FLOOR] * len(shadow) for q in fed]
+    bias += [[FLOOR if k == q else 0.0 for k in (*old, *fed)] + [0.0] * len(shadow) for q in shadow]
     extra: dict[str, Tensor | None] = (
         {} if use.attention != "canvas" else {"condition": None if condition is None else condition[None]}
     )
     if embeds is not None:
         extra["inputs_embeds"] = embeds[None]
     else:
-        extra["input_ids"] = torch.tensor([[tokens[i] for i in fed]])
+        extra["input_ids"] = torch.tensor([[tokens[i] for i in fed] + [model.facts.mask_id] * len(shadow)])
     hidden = model.backbone(
         attention_mask=torch.tensor(bias)[None, None],
-        position_ids=torch.tensor([list(fed)]),
+        position_ids=torch.tensor([[*fed, *shadow]]),
         past_key_values=feeding,
         use_cache=True,
         **extra,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.conformance.plan import filter_file
-
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
 HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
@@ -43,3 +41,5 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "greedy": (LLAMA, {}),
     "hierarchy": ("tiny-llada", HALF),
     "hierarchy_remask": ("tiny-llada", {"block": 16, "threshold": 0.8, "again": 0.5}),
+    "wino": ("tiny-llada", {"block": 16, "wide": 0.5, "narrow": 0.5}),
+}
