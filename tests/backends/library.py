@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.conformance.plan import filter_file
+
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
 HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
