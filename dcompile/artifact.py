@@ -25,7 +25,7 @@ from dcompile.model import Facts
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 RULES = "rules"  # the folder of the strategy's extern rules, NAME.py
-MODULES = "modules"  # the folder of the strategy's trained networks, NAME.safetensors
+MODULES = "modules"  # the folder of the strategy's trained networks, NAME.safetensors, .onnx or .pt2
 
 
 def _inside(path: str) -> str:

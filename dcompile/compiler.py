@@ -240,7 +240,7 @@ def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
     (folder / "strategy.dcs").write_text(strategy.text, encoding="utf-8")
     for module in strategy.modules:
         (folder / MODULES).mkdir(exist_ok=True)
-        (folder / MODULES / f"{module.name}.safetensors").write_bytes(module.data)
+        (folder / MODULES / f"{module.name}.{module.format}").write_bytes(module.data)
     for extern in strategy.externs:
         (folder / RULES).mkdir(exist_ok=True)
         (folder / RULES / f"{extern.name}.py").write_text(extern.text, encoding="utf-8")

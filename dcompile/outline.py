@@ -24,7 +24,11 @@ def _strategy(strategy: Strategy) -> Iterator[str]:
         yield f"  model {model.name}: {model.attention}" + (f" block={model.block}" if model.block else "")
     for module in strategy.modules:
         layers = " ".join(f"{layer.inputs}x{layer.outputs}" for layer in module.layers)
-        yield f"  module {module.name}: {module.size}" + (" sigmoid" if module.probability else "") + f" [{layers}]"
+        yield (
+            f"  module {module.name}: {module.size}"
+            + (" sigmoid" if module.probability else "")
+            + f" [{layers or module.format}]"
+        )
     for extern in strategy.externs:
         yield f"  extern {extern.name}: {', '.join(map(str, extern.taken))} -> {extern.given}"
     yield f"  canvas {_arguments(strategy.canvas)}"

@@ -475,7 +475,8 @@ class Layer:
 @dataclass(frozen=True)
 class Module:
     """A trained network from `size` numbers to as many: its layers with ReLU between; the last one's output goes
-    through a sigmoid if it is a `probability`. `data` is its file; without one, both it and `layers` are empty."""
+    through a sigmoid if it is a `probability`. `data` is its file; without one, both it and `layers` are empty. Of
+    another `format` (an ONNX graph, a program of torch.export) `data` is the whole network, and there are no layers."""
 
     name: str
     size: int
@@ -483,6 +484,7 @@ class Module:
     layers: tuple[Layer, ...]
     data: bytes = field(default=b"", repr=False)
     span: Span = NOWHERE
+    format: OneOf["safetensors", "onnx", "pt2"] = "safetensors"
 
 
 @dataclass(frozen=True)

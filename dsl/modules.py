@@ -13,13 +13,10 @@ from dcompile.dsl.declare import Setting
 from dcompile.dsl.regions import World
 from dcompile.dsl.scope import Context, Scope, Trained
 from dcompile.dsl.values import constant
+from dcompile.networks import Shape, Unfit, fits, shapes
 from dcompile.strategy import Layer, Learned, Module, Name, Strategy, walk
 
 KINDS = ("prob", "float")
-
-
-class Unfit(Exception):
-    """A file that is no network of linear layers."""
 
 
 def module(ctx: Context, scope: Scope, node: syntax.Module, settings: Mapping[str, Setting]) -> Module:
@@ -37,7 +34,12 @@ def module(ctx: Context, scope: Scope, node: syntax.Module, settings: Mapping[st
         title = f"`{name}` takes {sizes[0]} values and gives {sizes[1]}: it must give as many"
         ctx.fail("wrong-type", title, node.given.span.to(node.outputs[0].span))
     data = _set(node, settings[name]) if name in settings else _default(node)
-    made = Module(name, sizes[0], node.given.name == "prob", layers(node, sizes[0], data), data, node.span)
+    format = Path(str(settings.get(name, node.path.value))).suffix.removeprefix(".")
+    if format in ("onnx", "pt2"):
+        _whole(node, sizes[0], format, data)
+        made = Module(name, sizes[0], node.given.name == "prob", (), data, node.span, format)  # type: ignore[arg-type]
+    else:
+        made = Module(name, sizes[0], node.given.name == "prob", layers(node, sizes[0], data), data, node.span)
     scope.names[name] = Trained(made)
     return made
 
@@ -56,6 +58,25 @@ def _default(node: syntax.Module) -> bytes:
         return (Path() if folder is None else folder).joinpath(node.path.value).read_bytes()
     except OSError:
         return b""  # `missing` says so once the weights are needed
+
+
+def _whole(node: syntax.Module, size: int, format: str, data: bytes) -> None:
+    """A network that comes as a program takes `size` numbers and gives as many. Raises CompileError."""
+    if not data:
+        return
+    try:
+        taken, given = shapes(format, data)
+    except Unfit as e:
+        title = f"the file of `{node.name.name}` {e}"
+        raise CompileError([Diagnostic("wrong-module", title, Label(node.span, "declared here"))]) from e
+    if not (fits(taken, size) and fits(given, size)):
+        title = f"`{node.name.name}` is declared {size} -> {size}, its file takes {_say(taken)} and gives {_say(given)}"
+        help = f"[{size}], [1, {size}], or any number of rows of {size}"
+        raise CompileError([Diagnostic("wrong-module", title, Label(node.span, "declared here"), help=help)])
+
+
+def _say(shape: Shape) -> str:
+    return f"[{', '.join('any' if d is None else str(d) for d in shape)}]"
 
 
 def layers(node: syntax.Module, size: int, data: bytes) -> tuple[Layer, ...]:
@@ -114,7 +135,7 @@ def missing(strategy: Strategy) -> list[Diagnostic]:
     return [
         Diagnostic("missing-module", f"the file of `{m.name}` is not there", Label(m.span, "declared here"),
                    help=f"give it at the build: `--set {m.name}=PATH`; a path in the text starts at its folder")
-        for m in strategy.modules if not m.layers
+        for m in strategy.modules if not m.data
     ]  # fmt: skip
 
 

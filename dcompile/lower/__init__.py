@@ -10,7 +10,7 @@ from dcompile.lower import ending, forcing
 from dcompile.lower.calls import prefill
 from dcompile.lower.context import Context
 from dcompile.lower.expressions import DTYPES, value
-from dcompile.lower.modules import named, weights
+from dcompile.lower.networks import network
 from dcompile.lower.statements import sequence
 from dcompile.lower.variables import declare
 from dcompile.models import Model
@@ -29,8 +29,9 @@ def lower(strategy: Strategy, model: Model, *, batch: int = 1, capacity: int = 2
     visits."""
     if not rng and (drawing := _draws(strategy)) is not None:
         raise CompileError([_needs_generator(drawing)])
-    networks = {m.name: weights(m) for m in strategy.modules}
-    recorder = Recorder({**named_weights(model.backbone, model.head), **named(networks)})
+    networks = {m.name: network(m) for m in strategy.modules}
+    inside = {name: weight for n in networks.values() for name, weight in n.weights.items()}
+    recorder = Recorder({**named_weights(model.backbone, model.head), **inside})
     ctx = Context(strategy, model, recorder, batch, capacity, rng, value, modules=networks)
     with recorder.recording():
         _inputs(ctx, draws)

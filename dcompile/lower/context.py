@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.fork import Fork
+from dcompile.lower.networks import Network
 from dcompile.models import Model
 from dcompile.record import Recorder
 from dcompile.strategy import Expr, Strategy
@@ -77,8 +78,8 @@ class Context:
 
     `active`: the rows [B] that run here, None for all; `depth`: how many loops stand around. `sorted`: inside a take's
     predicate, which sorted places hold a position of its region, and where each one's segment starts. `fork`: inside
-    branches, how their rows belong to the rows of the batch. `modules`: weight
-    and bias of each module's layers.
+    branches, how their rows belong to the rows of the batch. `modules`: the
+    network of each module.
     """
 
     strategy: Strategy
@@ -93,7 +94,7 @@ class Context:
     blocks: dict[str, Block] = field(default_factory=dict)
     dists: dict[str, Dist] = field(default_factory=dict)
     memo: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
-    modules: Mapping[str, Sequence[tuple[Tensor, Tensor | None]]] = field(default_factory=dict)
+    modules: Mapping[str, Network] = field(default_factory=dict)
     sorted: tuple[Tensor, Tensor | None] | None = None
     active: Tensor | None = None
     depth: int = 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 
@@ -11,31 +9,6 @@ from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import places
 from dcompile.lower.regions import frame_of, inside
 from dcompile.strategy import Learned, Module
-
-Layers = Sequence[tuple[Tensor, Tensor | None]]
-
-
-def weights(module: Module) -> Layers:
-    """Weight [outputs, inputs] and bias [outputs] of each layer."""
-    assert module.layers, "a module without its file is refused before"
-    return [
-        (
-            _floats(layer.weight, layer.outputs, layer.inputs),
-            None if layer.bias is None else _floats(layer.bias, layer.outputs),
-        )
-        for layer in module.layers
-    ]
-
-
-def named(networks: Mapping[str, Layers]) -> dict[str, Tensor]:
-    """The weights of all modules by the names that they bear in an artifact."""
-    found: dict[str, Tensor] = {}
-    for name, layers in networks.items():
-        for n, (weight, bias) in enumerate(layers):
-            found[f"module.{name}.{n}.weight"] = weight
-            if bias is not None:
-                found[f"module.{name}.{n}.bias"] = bias
-    return found
 
 
 def learned(ctx: Context, expr: Learned, frame: Frame) -> Tensor:
@@ -65,10 +38,4 @@ def _network(ctx: Context, module: Module, x: Tensor) -> Tensor:
     """[B, W] to [B, size]."""
     if x.shape[1] < module.size:
         x = torch.cat([x, torch.zeros(ctx.batch, module.size - x.shape[1])], dim=1)
-    for n, (weight, bias) in enumerate(ctx.modules[module.name]):
-        x = torch.nn.functional.linear(torch.relu(x) if n else x, weight, bias)
-    return torch.sigmoid(x) if module.probability else x
-
-
-def _floats(data: bytes, *shape: int) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(shape).clone()  # a weight is no view
+    return ctx.modules[module.name].run(x)

@@ -14,6 +14,7 @@ from dcompile.diagnostic import error
 from dcompile.foreign import called, function, shape
 from dcompile.ops import FLOOR
 from dcompile.reference import dists
+from dcompile.reference.networks import answer
 from dcompile.reference.row import Row
 from dcompile.strategy import (
     Area,
@@ -255,13 +256,8 @@ def _learned(row: Row, expr: Learned) -> Tensor:
     inside = region(row, expr.region)
     x = torch.zeros(module.size)
     x[: len(inside)] = value(row, expr.value).expand(row.size)[inside]
-    assert module.layers, "a module without its file is refused before"
-    for number_, layer in enumerate(module.layers):
-        x = torch.relu(x) if number_ else x
-        x = _floats(layer.weight).reshape(layer.outputs, layer.inputs) @ x
-        x = x if layer.bias is None else x + _floats(layer.bias)
     out = torch.zeros(row.size)
-    out[inside] = (torch.sigmoid(x) if module.probability else x)[: len(inside)]
+    out[inside] = answer(module, x)[: len(inside)]
     return out
 
 
@@ -281,10 +277,6 @@ def _foreign(row: Row, expr: Foreign) -> Tensor:
         given.append(item)
     found = called(extern, function(extern), live, given, vocab)
     return found & live if found.dtype == torch.bool and found.dim() else found
-
-
-def _floats(data: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.float32)
 
 
 # ---------------------------------------------------------------- take
