@@ -24,17 +24,22 @@ from tasks import TASKS, Example, make_set, score
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 
-@torch.inference_mode()
-def decode(model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], tokens_per_step: int) -> torch.Tensor:
-    """Decode a batch; return the answers' ids, one row of `ANSWER_LENGTH` per prompt."""
-    rows = torch.arange(len(prompts))[:, None]
+def blank(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return a batch of canvases with masked answers, the places of the answers in each, and the attention mask."""
     lengths = [len(prompt) + ANSWER_LENGTH for prompt in prompts]
     answers = torch.tensor([len(prompt) for prompt in prompts])[:, None] + torch.arange(ANSWER_LENGTH)
     canvas = torch.full((len(prompts), max(lengths)), EOS)
     for row, prompt in enumerate(prompts):
         canvas[row, : len(prompt)] = torch.tensor(prompt)
-    canvas[rows, answers] = MASK
-    attention = full_attention(canvas, lengths)
+    canvas.scatter_(1, answers, MASK)
+    return canvas, answers, full_attention(canvas, lengths)
+
+
+@torch.inference_mode()
+def decode(model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], tokens_per_step: int) -> torch.Tensor:
+    """Decode a batch; return the answers' ids, one row of `ANSWER_LENGTH` per prompt."""
+    rows = torch.arange(len(prompts))[:, None]
+    canvas, answers, attention = blank(prompts)
     while (canvas[rows, answers] == MASK).any():
         hidden = model.model(input_ids=canvas, attention_mask=attention, use_cache=False).last_hidden_state
         confidence, proposal = model.lm_head(hidden[rows, answers]).double().softmax(-1).max(-1)

@@ -8,6 +8,7 @@ example, every answer token is masked with probability t, and the loss is the me
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import torch
 from list_tokenizer import EOS, MASK, encode_prompt, encode_text
@@ -16,16 +17,45 @@ from tasks import FIRST_NAMES, LAST_NAMES, make_example
 from torch import nn
 from transformers import LlamaForCausalLM
 
-TASK_WEIGHTS = {"copy": 1.0, "reverse": 1.2, "sort": 1.2, "insert": 1.2, "remove": 1.2, "replace": 1.0, "shuffle": 0.4}
-LATE = 850  # from this step on, the tasks that are still inexact count more, and some rows mask names alone
-LATE_WEIGHTS = {"copy": 1.2, "reverse": 1.0, "sort": 0.3, "insert": 1.1, "remove": 1.6, "replace": 1.4, "shuffle": 0.2}
+
+@dataclass(frozen=True)
+class Phase:
+    """What the steps before `until` train on: the share of each task, and of the rows that mask names alone."""
+
+    until: int
+    weights: dict[str, float]
+    names_alone: float
+
+
+PHASES = (
+    Phase(
+        850,
+        {"copy": 1.0, "reverse": 1.2, "sort": 1.2, "insert": 1.2, "remove": 1.2, "replace": 1.0, "shuffle": 0.4},
+        0.0,
+    ),
+    Phase(
+        1750,
+        {"copy": 1.2, "reverse": 1.0, "sort": 0.3, "insert": 1.1, "remove": 1.6, "replace": 1.4, "shuffle": 0.2},
+        0.5,
+    ),
+    Phase(
+        4000,
+        {"copy": 0.6, "reverse": 0.6, "insert": 1.1, "remove": 1.0, "replace": 0.8, "shuffle": 3.0, "insert_any": 1.4},
+        0.7,
+    ),
+)
 NAMES = len(FIRST_NAMES) + len(LAST_NAMES)  # they are the last ids of the vocabulary
 Row = tuple[list[int], list[int]]
 
 
+def phase_of(step: int) -> Phase:
+    """Return the phase that `step` belongs to; the last one has no end."""
+    return next((phase for phase in PHASES if step < phase.until), PHASES[-1])
+
+
 def draw_batch(count: int, rng: random.Random, ids: dict[str, int], step: int) -> list[Row]:
     """Draw (prompt, answer) id pairs of the training side, sorted by length."""
-    weights = TASK_WEIGHTS if step < LATE else LATE_WEIGHTS
+    weights = phase_of(step).weights
     names = rng.choices(list(weights), list(weights.values()), k=count)
     rows = []
     for name in names:
@@ -35,11 +65,13 @@ def draw_batch(count: int, rng: random.Random, ids: dict[str, int], step: int) -
     return sorted(rows, key=lambda row: len(row[0]))
 
 
-def corrupt(rows: list[Row], rng: random.Random, names_from: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def corrupt(
+    rows: list[Row], rng: random.Random, vocab: int, phase: Phase
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return padded inputs with masked answers, the targets, and which positions are masked.
 
-    In half of the rows only tokens from id `names_from` on are masked: decoding commits signs and padding first, so
-    answers of which only names are open are what the model meets most (`names_from` 0 masks all alike).
+    In a share of the rows only names are masked: decoding commits signs and padding first, so answers of which only
+    names are open are what the model meets most.
     """
     width = len(rows[-1][0]) + ANSWER_LENGTH
     targets = torch.full((len(rows), width), EOS)
@@ -50,15 +82,14 @@ def corrupt(rows: list[Row], rng: random.Random, names_from: int) -> tuple[torch
     for row, ((prompt, answer), ratio) in enumerate(zip(rows, ratios, strict=True)):
         end = len(prompt) + ANSWER_LENGTH
         targets[row, :end] = torch.tensor(prompt + answer)
-        least = names_from if rng.random() < 0.5 else 0
+        least = vocab - NAMES if rng.random() < phase.names_alone else 0
         masked[row, len(prompt) : end] = torch.tensor([rng.random() < ratio and token >= least for token in answer])
     return targets.masked_fill(masked, MASK), targets, masked
 
 
 def batch_loss(model: LlamaForCausalLM, rows: list[Row], rng: random.Random, step: int) -> torch.Tensor:
     """Return the summed cross-entropy over masked tokens, divided by the expected number of masked tokens."""
-    names_from = 0 if step < LATE else model.config.vocab_size - NAMES
-    inputs, targets, masked = corrupt(rows, rng, names_from)
+    inputs, targets, masked = corrupt(rows, rng, model.config.vocab_size, phase_of(step))
     attention = full_attention(inputs, [len(prompt) + ANSWER_LENGTH for prompt, _ in rows])
     hidden = model.model(input_ids=inputs, attention_mask=attention, use_cache=False).last_hidden_state
     total = nn.functional.cross_entropy(model.lm_head(hidden[masked]), targets[masked], reduction="sum")

@@ -1,7 +1,7 @@
 """Train the list-task model with LLaDA's objective (objective.py), seeded, on the CPU.
 
 Each worker process computes on one core with its share of every batch. The learning rates are constant after a short
-warm-up and fall linearly in the last part of the steps.
+warm-up and fall linearly, once in each of `CYCLES`; what the steps train on changes too (`objective.PHASES`).
 
     python examples/list_tasks/train.py            # writes examples/list_tasks/checkpoint
 """
@@ -20,10 +20,13 @@ import torch.multiprocessing as mp
 from list_tokenizer import token_ids
 from llada_model import CHECKPOINT, llama_config, save_checkpoint
 from muon import Muon
-from objective import Row, batch_loss, draw_batch
+from objective import PHASES, Row, batch_loss, draw_batch
 from torch import distributed as dist
 from torch import nn
 from transformers import LlamaForCausalLM
+
+CYCLES = ((0, 1450, 1.0, 0.62), (1450, 1750, 0.4, 0.0), (1750, 4000, 1.0, 0.65))
+"""Of the learning rates: first step, end, peak, and the share of the steps before the rate falls (linearly, to 0)."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,15 +35,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--state", type=Path, help="file to keep the training state in, and to go on from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1750)
-    parser.add_argument("--first", type=int, default=1450, help="steps of the first fall of the learning rate")
+    parser.add_argument("--steps", type=int, default=PHASES[-1].until)
     parser.add_argument("--batch", type=int, default=64, help="examples a step, over all workers")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--micro", type=int, default=16, help="rows a forward; a batch is cut by length")
     parser.add_argument("--lr", type=float, default=0.015, help="of the matrices (Muon)")
     parser.add_argument("--adam-lr", type=float, default=0.003, help="of embeddings, output head and norms (AdamW)")
     parser.add_argument("--warmup", type=int, default=50)
-    parser.add_argument("--decay", type=float, default=0.38, help="share of the first steps with a falling rate")
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--heads", type=int, default=6)
@@ -58,11 +59,10 @@ def make_optimizers(model: LlamaForCausalLM, args: argparse.Namespace) -> list[t
 
 
 def rate(step: int, args: argparse.Namespace) -> float:
-    """Return the factor of the learning rates: a linear warm-up, constant, a linear fall; then once more from 0.4."""
-    if step >= args.first:
-        return 0.4 * float(args.steps - step) / max(1, args.steps - args.first)
-    falling = (args.first - step) / max(1.0, args.decay * args.first)
-    return float(min(1.0, (step + 1) / args.warmup, falling))
+    """Return the factor of the learning rates: in a cycle a linear rise (to a full peak), a constant part, a fall."""
+    begin, end, peak, constant = next((c for c in CYCLES if step < c[1]), (CYCLES[-1][0], args.steps, *CYCLES[-1][2:]))
+    rise = (step - begin + 1) / args.warmup if peak == 1 else 1.0
+    return peak * min(1.0, rise, (end - step) / ((1 - constant) * (end - begin)))
 
 
 def restore(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> tuple[int, float]:

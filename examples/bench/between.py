@@ -1,0 +1,120 @@
+"""What a strategy's rules cost between two forwards, on a masked model of SmolLM2-135M's size with full attention.
+
+    python examples/bench/between.py                    # or with names of strategies
+
+The model is random and planted: attention and feed-forward weights are large enough that positions differ, and the
+output head is scaled until two to four of 32 masked tokens reach a confidence of 0.9 in a call. Each strategy is built
+for `onnx`, loop inside, and run once under ONNX Runtime's profiler. A node's name tells the line of the strategy that
+it comes from: what a line that calls the model does belongs to the forward (the head as well), all other lines and the
+loops' own conditions are the work between two forwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import dcompile
+from dcompile.artifact import open_artifact
+from dcompile.feed import feed
+from dcompile.options import Options, requests
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "list_tasks"))
+from llada_model import save_checkpoint
+
+STRATEGIES = ("fast_dllm_dual", "fast_dllm_none", "local_leap", "klass", "hierarchy")
+SIZES = {
+    "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+    "intermediate_size": 1536, "vocab_size": 49152, "rms_norm_eps": 1e-5, "max_position_embeddings": 1024,
+    "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}  # fmt: skip
+
+
+def main() -> None:
+    """Print a line a strategy, and with --lines the lines of each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("strategies", nargs="*", default=STRATEGIES)
+    parser.add_argument("--folder", type=Path, default=Path("build/bench"))
+    parser.add_argument("--prompt", type=int, default=64, help="tokens")
+    parser.add_argument("--answer", type=int, default=64, help="tokens")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lines", action="store_true", help="print the time of each line as well")
+    args = parser.parse_args()
+    model = planted(args.folder / "planted")
+    for name in args.strategies:
+        artifact = args.folder / f"between-{name}"
+        if not artifact.exists():
+            dcompile.build(name, model, artifact, "onnx", max_length=256, rng=False)
+        report(name, artifact, args)
+
+
+def planted(folder: Path) -> Path:
+    """The checkpoint, written once."""
+    if (folder / "config.json").exists():
+        return folder
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1:
+            weight.data.mul_(14 if "lm_head" in name else 4 if "q_proj" in name or "k_proj" in name else 2)
+    save_checkpoint(model, folder)
+    return folder
+
+
+def report(name: str, artifact: Path, args: argparse.Namespace) -> None:
+    """Run under the profiler and print where the time of a step goes."""
+    prompt = np.random.default_rng(0).integers(10, SIZES["vocab_size"], args.prompt).tolist()
+    result = dcompile.load(artifact, args.threads).generate(prompt, max_new_tokens=args.answer, eos_ids=[])
+    times = profile(artifact, prompt, args)
+    text = (artifact / "strategy.dcs").read_text(encoding="utf-8")
+    forward = sum(ns for place, ns in times.items() if is_forward(place, text))
+    whole, calls = sum(times.values()), result.model_calls
+    print(
+        f"{name}: {calls} calls, {sum(result.committed_per_call) / calls:.1f} tokens a call, "
+        f"{whole / calls / 1e3:.1f} ms a step, {100 * (whole - forward) / whole:.1f} % of it between two forwards"
+    )
+    if args.lines:
+        for place, ns in times.most_common(12):
+            line = text.splitlines()[int(place.removesuffix(".model")[1:]) - 1].strip() if place[:1] == "L" else ""
+            print(f"  {ns / calls / 1e3:8.3f} ms  {place:10} {line}")
+
+
+def is_forward(place: str, text: str) -> bool:
+    """Whether nodes of this origin run the model: its own, and all that a line with a call does."""
+    if not place.startswith("L"):
+        return place == "model"
+    line = text.splitlines()[int(place.removesuffix(".model")[1:]) - 1]
+    return place.endswith(".model") or "= lm(" in line
+
+
+def profile(artifact: Path, prompt: list[int], args: argparse.Namespace) -> Counter[str]:
+    """Microseconds by origin, of one run of the artifact."""
+    manifest = open_artifact(artifact).manifest
+    options = Options(max_new_tokens=args.answer, eos_ids=[])
+    inputs = feed(manifest, requests(manifest, [tuple(prompt)], options, None), {})
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = args.threads
+        settings.enable_profiling, settings.profile_file_prefix = True, f"{folder}/run"
+        session = ort.InferenceSession(str(artifact / "main.onnx"), settings)
+        session.run(None, {port.name: inputs[port.name] for port in session.get_inputs()})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    times: Counter[str] = Counter()
+    for event in events:
+        kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        if kernel and event["args"]["op_name"] not in ("Loop", "If"):  # the nodes of their bodies count by themselves
+            times[event["name"].partition("/")[0] if "/" in event["name"] else "-"] += event["dur"]
+    return times
+
+
+if __name__ == "__main__":
+    main()
