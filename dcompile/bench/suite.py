@@ -23,11 +23,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Suite:
-    """`model`: a checkpoint; `length`: of every answer, in tokens; `tasks`: questions by the task's name; `strategies`:
-    what is measured where the user names none, as texts of `points`."""
+    """`model`: a checkpoint; `length`: of every answer, in tokens; `room`: for the longest prompt and its answer, in
+    tokens; `tasks`: questions by the task's name; `strategies`: what is measured where the user names none, as texts of
+    `points`."""
 
     model: Path
     length: int
+    room: int
     tasks: Mapping[str, Sequence[Question]]
     strategies: tuple[str, ...]
 

@@ -43,14 +43,14 @@ def bench(
 
     def build(point: Point, folder: Path) -> None:
         given = settings([f"{name}={value}" for name, value in point.settings])
-        compiler.build(point.strategy, model or asked.model, folder, target, settings=given)
+        compiler.build(point.strategy, model or asked.model, folder, target, settings=given, max_length=asked.room)
 
     scores = []
     for point in chosen:
         scores.append((point, measure(asked, point, build, threads)))
         if not as_json:
             head, row = table(scores[-1:])
-            console.out().print("  ".join(f"{h} {c}" for h, c in zip(head, row, strict=True) if c), markup=False)
+            typer.echo("  ".join(f"{h} {c}" for h, c in zip(head, row, strict=True) if c))  # at once, also to a file
     here = machine()
     where = f"{here['system']}, {here['cores']} cores"
     command = shlex.join(["dcompile", *sys.argv[1:]])

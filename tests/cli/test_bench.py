@@ -22,7 +22,7 @@ from dcompile.bench.suite import Question, Suite
 def suite(count):
     right = [Question(f"Copy the line : [Albin Ashley, Tila Oakwick]", lambda text: "Albin" in text)] * count
     wrong = [Question(f"Copy the line : [Albin Ashley, Tila Oakwick]", lambda text: False)] * count
-    return Suite(Path({model!r}), 16, {{"right": right, "wrong": wrong}}, ("llada:block=16:steps=16,4",))
+    return Suite(Path({model!r}), 16, 48, {{"right": right, "wrong": wrong}}, ("llada:block=16:steps=16,4",))
 """
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "list_tasks" / "checkpoint"
 
