@@ -1,4 +1,4 @@
-"""Learn2PD's filter for the list-task model: what it is trained on, that it learns, and that the committed one helps."""
+"""Learn2PD's filter for the list-task model: what it is trained on, that it learns, that the committed one helps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path[:0] = [str(EXAMPLES / name) for name in ("list_tasks", "learn2pd")]
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "list_tasks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "learn2pd"))
 
 import list_tokenizer
 import llada_model
@@ -49,7 +49,7 @@ def test_training_finds_what_separates() -> None:
 def test_the_committed_filter_saves_calls_and_keeps_the_answer() -> None:
     model = load_model(llada_model.CHECKPOINT)
     (prompt,) = prompts("reverse", 1)
-    committed = str(EXAMPLES / "learn2pd" / "filter.safetensors")
+    committed = str(Path(train_filter.__file__).parent / "filter.safetensors")
     answers = {
         name: run(read(name, settings), model, prompt, length=24)
         for name, settings in (("llada", {"block": 24, "steps": 24}), ("learn2pd", {"block": 24, "filter": committed}))
