@@ -267,6 +267,10 @@ class Call(Stmt):
     none, and without it, the model is told that there is none yet.
     `embeds`: a table (TABLE) of weights: a position is fed the sum of all tokens' embeddings, each times its weight, in
     place of its own token's. `rescale`: that sum is made as long as the weighted sum of the embeddings' lengths.
+    `share`: in each layer only this share (rounded up) of the positions of `feed` is computed, those whose values'
+    direction differs most from the stored one, in steps of 1/1024 of a cosine, of equal ones the lowest. They see each
+    other and what is stored. All others keep what attention and feed-forward last added to them in such a call (0 at
+    first). What is computed is stored, and a position counts as stored from a call with a share of 1 on.
     """
 
     name: str | None
@@ -280,6 +284,7 @@ class Call(Stmt):
     embeds: Expr | None = None
     rescale: bool = False
     shadow: Shadow | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -535,7 +540,7 @@ class Strategy:
 RESERVED = re.compile(
     r"tokens|masked|order|stored|calls|batch_calls|fed|filled|canvas_end|done|ended|go|chunk|count|fresh|turn|tail_row|next"
     r"|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
-    r"|(k|v|visits|broken|block)\d+|(session|rows|tail)_\w+"
+    r"|(k|v|visits|broken|block|attended|forwarded)\d+|(session|rows|tail)_\w+"
 )
 """Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`,
 `session_n` becomes `own_session_n`)."""

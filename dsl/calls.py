@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import embeds, shadows, syntax
+from dcompile.dsl import drift, embeds, shadows, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
@@ -31,6 +31,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     condition = _condition(ctx, scope, asked, binding, name) if asked else None
     soft = embeds.mixed(ctx, scope, named, binding, given["guidance"]) if named.keys() & set(embeds.ARGUMENTS) else None
     shadows.fits(ctx, binding, name, given, soft is not None)
+    share = drift.share(ctx, binding, given, soft is not None)
     if binding.use.attention == "canvas" and name is not None:  # it stores nothing
         if given["keep"] is not None:
             help = f"`refresh {binding.use.name}(...)` stores, what predicts does not"
@@ -62,7 +63,19 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     table, rescale = soft or (None, False)
     shadow = Shadow(hidden.name, hidden.feed) if hidden is not None else None
     return Call(
-        span, unique, binding.use.name, feed, keep, guidance, temperature, site, condition, table, rescale, shadow
+        span,
+        unique,
+        binding.use.name,
+        feed,
+        keep,
+        guidance,
+        temperature,
+        site,
+        condition,
+        table,
+        rescale,
+        shadow,
+        share,
     )
 
 
@@ -90,7 +103,7 @@ def _condition(
 
 
 def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> dict[str, Expr | None]:
-    out: dict[str, Expr | None] = {"keep": None, "guidance": None, "temperature": None, "shadow": None}
+    out: dict[str, Expr | None] = {"keep": None, "guidance": None, "temperature": None, "shadow": None, "share": None}
     seen: set[str] = set()
     for option in options:
         name = option.name.name

@@ -47,6 +47,9 @@ class Verdict:
 def cache(world: World, strategy: Strategy) -> Verdict:
     """`exact`: every key and value that a call reads is what a call on everything would compute; else `approximate`."""
     calls = [n for n in walk(strategy.body) if isinstance(n, Call)]
+    if shared := [c for c in calls if c.share is not None and c.share < 1]:
+        reason = "this call computes a share of its positions; the others keep what an earlier call made of them"
+        return Verdict("approximate", reason, shared[0].span)
     partial = [c for c in calls if not within(world, EVERYTHING, c.feed)]
     if not partial:
         return Verdict("exact", "every call feeds everything, so nothing is read from the cache")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists, shadows
+from dcompile.lower import dists, drift, shadows
 from dcompile.lower.context import Context, Dist, Frame, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
@@ -34,7 +34,10 @@ def call(ctx: Context, stmt: Call) -> None:
     with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
         probs, soft = _condition(ctx, stmt, frame), mixed(ctx, stmt, frame)
         stays = None if _keeps_none(stmt) else kept
-        hidden = forward(ctx, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow)
+        if stmt.share is not None:
+            hidden = drift.forward(ctx, stmt, frame, fed, running)
+        else:
+            hidden = forward(ctx, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow)
     if stmt.name is None:
         return
     if shadow is not None:

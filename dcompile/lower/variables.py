@@ -41,6 +41,8 @@ def declare(ctx: Context) -> None:
     facts, shape = ctx.model.facts, (ctx.batch, ctx.capacity)
     for name in cache_names(ctx):
         ctx.values[name] = torch.zeros(ctx.batch, facts.kv_heads, ctx.capacity, facts.head_dim)
+    for name in features(ctx):
+        ctx.values[name] = torch.zeros(ctx.batch, ctx.capacity, facts.hidden)
     for call in walk(ctx.strategy.body):
         if isinstance(call, Call) and call.name is not None and ctx.rng:
             ctx.values[f"visits{call.site}"] = torch.zeros(shape, dtype=torch.int64)
@@ -119,6 +121,18 @@ def cache_names(ctx: Context) -> list[str]:
     return [f"{kind}{layer}" for layer in range(ctx.model.facts.layers) for kind in "kv"]
 
 
+def feature_names(layer: int) -> tuple[str, str]:
+    """The variables that hold what a layer's attention and its feed-forward added, [B, C, E] each."""
+    return f"attended{layer}", f"forwarded{layer}"
+
+
+def features(ctx: Context) -> list[str]:
+    """Those of all layers, where a call computes a share of its rows."""
+    if all(n.share is None for n in walk(ctx.strategy.body) if isinstance(n, Call)):
+        return []
+    return [name for layer in range(ctx.model.facts.layers) for name in feature_names(layer)]
+
+
 def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
     """The variables that a stretch of program may change."""
     names: set[str] = set()
@@ -126,6 +140,7 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
         match node:
             case Call(keep=keep, site=site):
                 names |= {"calls", "batch_calls", "fed", f"visits{site}"}
+                names |= set(features(ctx))
                 if not isinstance(keep, Literal):
                     names |= {"stored", *cache_names(ctx)}
             case Write(action="append"):

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dcompile.reference import dists
+from dcompile.reference import dists, drift
 from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
@@ -29,7 +29,10 @@ def call(row: Row, stmt: Call) -> None:
     shadow = [] if stmt.shadow is None else region(row, stmt.shadow.region)
     row.fed += len(fed) + len(shadow)
     given = _condition(row, use, stmt, fed), _mixed(row, stmt, fed)
-    logits = forward(row.model, use, row.memory, row.tokens, fed, keep, *given, shadow)
+    if stmt.share is not None:
+        logits = drift.forward(row.model, row.memory, row.tokens, fed, stmt.share)
+    else:
+        logits = forward(row.model, use, row.memory, row.tokens, fed, keep, *given, shadow)
     if stmt.shadow is not None:
         row.dists[stmt.shadow.name] = _dist(row, stmt, use, shadow, logits[len(fed) :], count=False)
         logits = logits[: len(fed)]

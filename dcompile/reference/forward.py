@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
@@ -16,11 +16,13 @@ from dcompile.strategy import ModelUse
 
 @dataclass
 class Memory:
-    """Keys and values [1, G, N, D] of each layer for all N positions of the row, and which of them were ever stored."""
+    """Keys and values [1, G, N, D] of each layer for all N positions of the row, and which of them were ever stored.
+    `features`: what each layer's attention and feed-forward [N, E] last added, where calls compute a share of them."""
 
     keys: list[Tensor]
     values: list[Tensor]
     stored: set[int]
+    features: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 def blank(model: Model, size: int) -> Memory:
@@ -31,7 +33,7 @@ def blank(model: Model, size: int) -> Memory:
     return Memory([torch.zeros(shape) for _ in layers], [torch.zeros(shape) for _ in layers], set())
 
 
-class _Feeding:
+class Feeding:
     """What transformers takes for a cache: shows the old rows and the fresh ones, and remembers the fresh ones."""
 
     def __init__(self, memory: Memory, old: list[int]) -> None:
@@ -76,7 +78,7 @@ def forward(
     `embeds` [W, E]: what is fed in place of the tokens' embeddings. `shadow`: S positions with a second row, masked,
     which sees the other shadows and all but its own position; nothing else sees it."""
     old = sorted(memory.stored - set(fed))
-    feeding = _Feeding(memory, old)
+    feeding = Feeding(memory, old)
     encodes = use.attention == "canvas" and condition is None
     bias = [[0.0 if sees(use, q, k, encodes) else FLOOR for k in (*old, *fed)] + [FLOOR] * len(shadow) for q in fed]
     bias += [[FLOOR if k == q else 0.0 for k in (*old, *fed)] + [0.0] * len(shadow) for q in shadow]

@@ -19,6 +19,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "dimple_margin": ("tiny-dream", {"steps": 16, "threshold": 0.5}),
     "dinfer_threshold": ("tiny-llada", HALF),
     "dkv_cache": ("tiny-llada-gqa", {"block": 16, "every": 4}),
+    "dllm_cache": ("tiny-llada-gqa", {"block": 16, "every": 3, "prompt_every": 9}),
     "dmax": ("tiny-sdar", {"block": 8, "threshold": 0.3, "sure": 0.6}),
     "dparallel_dream": ("tiny-dream", {"block": 16}),
     "dparallel_dual": ("tiny-llada-gqa", {"block": 16}),

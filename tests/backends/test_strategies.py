@@ -79,7 +79,17 @@ def test_same_tokens(name: str, target: str, loop: str, tiny_llama: Path, tmp_pa
         "fast_dllm_dual",
         *(
             pytest.param(n, marks=pytest.mark.slow)
-            for n in ("greedy", "llada", "sdar", "credit", "klass", "diffusion_gemma", "freedave")
+            for n in (
+                "greedy",
+                "llada",
+                "sdar",
+                "credit",
+                "klass",
+                "diffusion_gemma",
+                "freedave",
+                "dllm_cache",
+                "iter_smooth",
+            )
         ),
     ],
 )
