@@ -87,7 +87,7 @@ def error(share: float, changes: int) -> float:
 
 @pytest.mark.parametrize("changes", [1, 3])
 def test_drift_is_bounded(changes: int) -> None:
-    """Any share is nearer to the exact logits than what was there before, a larger one not further, and all is exact."""
+    """Any share is nearer to the exact logits than those of before, a larger one not further, and all is exact."""
     errors = [error(share, changes) for share in (0.07, 0.25, 0.5, 0.75, 1.0)]
     assert errors[-1] < 1e-5
     assert errors[0] < 0.9 and errors[3] < 0.6 and errors == sorted(errors, reverse=True), errors
