@@ -6,7 +6,22 @@ import math
 
 from dcompile.model import Facts
 from dcompile.source import Span
-from dcompile.strategy import Area, Dilate, Expr, ForBlocks, Literal, Name, Near, Op, Strategy, Take, Whole, held, walk
+from dcompile.strategy import (
+    Area,
+    Call,
+    Dilate,
+    Expr,
+    ForBlocks,
+    Literal,
+    Name,
+    Near,
+    Op,
+    Strategy,
+    Take,
+    Whole,
+    held,
+    walk,
+)
 
 BYTES = {"int": 8, "float": 4, "bool": 1, "token": 8, "dist": 4}
 
@@ -61,6 +76,8 @@ def memory(
     slots = capacity + strategy.canvas.multiple - 1
     if facts is not None:
         out.append(("keys and values", 2 * facts.layers * facts.kv_heads * facts.head_dim * slots * batch * kv_bytes))
+    if facts is not None and any(isinstance(n, Call) and n.share is not None for n in walk(strategy.body)):
+        out.append(("features of the layers", 2 * facts.layers * facts.hidden * slots * batch * BYTES["float"]))
     out.append(("canvas (token, status)", batch * slots * (BYTES["token"] + 1)))
     for state in strategy.states:
         if state.type.wide and facts is None:

@@ -9,6 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2Model
 
 from dcompile.diagnostic import CompileError
+from dcompile.dsl.checker import report
 from dcompile.lower import lower
 from dcompile.reference import drift
 from dcompile.reference.forward import blank
@@ -99,3 +100,11 @@ def test_other_layers_are_refused() -> None:
     backbone = GPT2Model(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2)).eval()
     with torch.no_grad(), pytest.raises(CompileError, match=r"no-layer-features(.|\n)*Llama, Mistral, Qwen2, Qwen3"):
         lower(read(BODIES["everything from nothing"]), replace(lm, backbone=backbone), capacity=24)
+
+
+def test_the_features_are_counted() -> None:
+    """Two a layer, each with the hidden size, in float32."""
+    lm = model("full")
+    found = dict(report(read(BODIES["everything from nothing"]), lm.facts, capacity=24, batch=3).memory)
+    assert found["features of the layers"] == 2 * 2 * 16 * 24 * 3 * 4
+    assert "features of the layers" not in dict(report(read("p = lm(everything)"), lm.facts, capacity=24).memory)
