@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from dcompile.diagnostic import error
 
@@ -23,7 +24,8 @@ class Point:
 
 
 def points(text: str) -> list[Point]:
-    """A strategy and its parameters, one point for each choice among the values between commas.
+    """A strategy and its parameters, one point for each choice among the values between commas. A line is named after
+    what its points have in common, files without their folders.
 
     Neither a path nor a value may hold `:` or `,`.
     """
@@ -35,7 +37,7 @@ def points(text: str) -> list[Point]:
         )
     names = [name for name, _, _ in pairs]
     choices = [values.split(",") for _, _, values in pairs]
-    fixed = [item for item, values in zip(given, choices, strict=True) if len(values) == 1]
+    fixed = [f"{name}={Path(c[0]).name}" for name, c in zip(names, choices, strict=True) if len(c) == 1]
     varied = [name for name, values in zip(names, choices, strict=True) if len(values) > 1]
     line = " ".join([strategy, *fixed, *([f"by {', '.join(varied)}"] if varied else [])])
     return [
