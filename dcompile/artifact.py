@@ -117,6 +117,7 @@ class Manifest(_Value):
     files: dict[Inside, Sha256] = {}
     versions: dict[str, str] = {}
     verification: Verification | None = None
+    others: dict[str, Facts] = {}
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Watch:
 
 def build(
     strategy: str | Path,
-    model: str | Path,
+    model: str | Path | Mapping[str, str | Path],
     out: str | Path,
     target: str = "onnx",
     *,
@@ -100,6 +100,7 @@ def build(
 ) -> Artifact:
     """Compile a strategy for a model into the folder `out`, which `load` can open.
 
+    `model`: a checkpoint, or one for each model that the strategy names, by name.
     `strategy`: a path, the name of a standard one, or a text. `max_length`: room for prompt and answer. `loop`: where
     the loop is cut. `rng=False` leaves out the random generator. `without`: passes to leave out; `limit`: how many to
     run. Raises CompileError for whatever the user can mend; then `out` is as it was before.
@@ -111,29 +112,33 @@ def build(
     with watch.step("check"):
         checked = read(strategy, settings)
     with watch.step("model"):
-        loaded = load(model)
+        loaded = load_all(checked, model)
     program = compile(checked, loaded, order, backend, watch)
     if missing := backend.missing(program):
         raise CompileError(missing)
     with watch.step(f"emit/{target}"), new_folder(Path(out), force) as folder:
         files = backend.build(program, folder)
-        _copy_texts(folder, checked, loaded)
+        _copy_texts(folder, checked, first(checked, loaded))
         artifact = seal(folder, describe(program, target, files, rng))
     return Artifact(Path(out), artifact.manifest)
 
 
-def compile(strategy: Strategy, model: Model, order: Order, backend: Backend, watch: Watch) -> Program:
+def compile(
+    strategy: Strategy, model: Model | Mapping[str, Model], order: Order, backend: Backend, watch: Watch
+) -> Program:
     """All between a checked strategy and the backend: lower, passes, cut, the backend's own stages."""
     from dcompile.lower import lower
+    from dcompile.models import by_name
     from dcompile.passes.facts import cache_traffic
     from dcompile.passes.pipeline import PASSES, optimise
 
     if unknown := [name for name in order.without if name not in PASSES]:
         raise error("unknown-pass", f"there is no pass `{unknown[0]}`", suggest(unknown[0], PASSES, "passes"))
-    check_model(strategy, model)
+    models = by_name(strategy, model)
+    check_models(strategy, {name: m.facts for name, m in models.items()})
     began = time.perf_counter()
     program = lower(
-        strategy, model, batch=order.batch, capacity=capacity(order, model), rng=order.rng, draws=order.draws
+        strategy, models, batch=order.batch, capacity=capacity(order, models.values()), rng=order.rng, draws=order.draws
     )
     watch.program("lower", "", program, time.perf_counter() - began)
     program = optimise(
@@ -146,9 +151,9 @@ def compile(strategy: Strategy, model: Model, order: Order, backend: Backend, wa
     return program
 
 
-def capacity(order: Order, model: Model) -> int:
-    """Slots of the canvas: `--max-length`, or what the model can, up to CAPACITY."""
-    most = model.facts.max_positions
+def capacity(order: Order, models: Iterable[Model]) -> int:
+    """Slots of the canvas: `--max-length`, or what each model can, up to CAPACITY."""
+    most = min(model.facts.max_positions for model in models)
     if order.max_length is not None and order.max_length > most:
         title = f"--max-length {order.max_length} is more than the {most} positions of the model"
         raise error("option-out-of-range", title, f"use at most {most}")
@@ -182,11 +187,11 @@ def source(strategy: str | Path) -> Source:
         raise error("unreadable-strategy", f"`{path}` cannot be read: {e.strerror}", help) from e
 
 
-def check_model(strategy: Strategy, model: Model) -> None:
-    """Refuse a model that lacks what the strategy needs, pointing at its `model` line."""
+def check_models(strategy: Strategy, facts: Mapping[str, Facts]) -> None:
+    """Refuse models that lack what the strategy needs, pointing at their `model` lines."""
     from dcompile.dsl import checker
 
-    if wrong := checker.check_model(strategy, model.facts):
+    if wrong := checker.check_models(strategy, facts):
         raise CompileError(wrong)
 
 
@@ -198,6 +203,13 @@ def facts(model: str | Path) -> Facts:
     return read_facts(model, hashed=False)
 
 
+def all_facts(strategy: Strategy, model: str | Path | Mapping[str, str | Path]) -> dict[str, Facts]:
+    """The facts of a strategy's models by name; where one checkpoint alone is given, of the first."""
+    if isinstance(model, Mapping):
+        return {name: facts(place) for name, place in named(strategy, model).items()}
+    return {strategy.models[0].name: facts(model)}
+
+
 def load(model: str | Path) -> Model:
     """A model from a checkpoint folder or a GGUF file; `verify` finds it again by its fingerprint."""
     with _installed():
@@ -206,6 +218,31 @@ def load(model: str | Path) -> Model:
         loaded = load_model(model)
     whereabouts.remember(loaded.facts.fingerprint, model)
     return loaded
+
+
+def load_all(strategy: Strategy, model: str | Path | Mapping[str, str | Path]) -> dict[str, Model]:
+    """The models of a strategy by name, each checkpoint read once."""
+    places = named(strategy, model)
+    read_once = {place: load(place) for place in dict.fromkeys(places.values())}
+    return {name: read_once[place] for name, place in places.items()}
+
+
+def named(strategy: Strategy, model: str | Path | Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """A checkpoint for each model that a strategy names; one without a name is the first's."""
+    wanted = [use.name for use in strategy.models]
+    given = model if isinstance(model, Mapping) else {wanted[0]: model}
+    if unknown := [name for name in given if name not in wanted]:
+        title = f"the strategy `{strategy.name}` names no model `{unknown[0]}`"
+        raise error("unknown-model", title, suggest(unknown[0], wanted, "models"))
+    if missing := [name for name in wanted if name not in given]:
+        how = " ".join(f"--model {name}=PATH" for name in wanted)
+        raise error("model-not-given", f"the strategy's model `{missing[0]}` is not given", f"`{how}`")
+    return {name: given[name] for name in wanted}
+
+
+def first(strategy: Strategy, models: Mapping[str, Model]) -> Model:
+    """The model whose tokenizer and canvas the strategy works on: the one that it names first."""
+    return models[strategy.models[0].name]
 
 
 def backend_for(order: Order) -> Backend:

@@ -29,6 +29,7 @@ def describe(program: Program, target: str, files: Mapping[str, str], rng: bool)
     return Manifest(
         strategy=_text(program.strategy),
         model=program.facts,
+        others=dict(program.others),
         target=target,
         loop=program.loop,  # type: ignore[arg-type]  # one of the three: the compiler's door refuses others
         capacity=program.capacity,

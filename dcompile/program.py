@@ -10,7 +10,7 @@ Shapes are static: B rows, C slots (prompt and answer), V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -48,6 +48,7 @@ class Program:
 
     `graphs` holds one graph while the loop is inside; after `cut` it holds one for each turn or step, the first being
     the entry, and each has an int64[1] output `next`: the index of the graph to run next, or -1 when all rows are done.
+    `others`: the facts of the models behind the first one, by name.
     The driver: `state.update(graphs[next](state))`. `state` lists every value that crosses graphs.
     """
 
@@ -59,6 +60,7 @@ class Program:
     loop: str = "inside"
     state: tuple[Port, ...] = ()
     notes: dict[str, object] = field(default_factory=dict)
+    others: Mapping[str, Facts] = field(default_factory=dict)
 
     def with_graphs(self, graphs: tuple[Graph, ...]) -> Program:
         return replace(self, graphs=graphs)

@@ -271,6 +271,7 @@ class Call(Stmt):
     direction differs most from the stored one, in steps of 1/1024 of a cosine, of equal ones the lowest. They see each
     other and what is stored. All others keep what attention and feed-forward last added to them in such a call (0 at
     first). What is computed is stored, and a position counts as stored from a call with a share of 1 on.
+    `tokens` (TOKENS): what is fed in place of the canvas' own. `shadow`: what is fed beside.
     """
 
     name: str | None
@@ -285,6 +286,7 @@ class Call(Stmt):
     rescale: bool = False
     shadow: Shadow | None = None
     share: float | None = None
+    tokens: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -538,7 +540,7 @@ class Strategy:
 
 
 RESERVED = re.compile(
-    r"tokens|masked|order|stored|calls|batch_calls|fed|filled|canvas_end|done|ended|go|chunk|count|fresh|turn|tail_row|next"
+    r"tokens|masked|order|stored\d*|calls|batch_calls|fed|filled|canvas_end|done|ended|go|chunk|count|fresh|turn|tail_row|next"
     r"|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
     r"|(k|v|visits|broken|block|attended|forwarded)\d+|(session|rows|tail)_\w+"
 )
@@ -582,6 +584,12 @@ def held(state: State, strategy: Strategy) -> int | None:
     if not state.type.wide or state.lifetime != "block":
         return None
     return max((loop.size for loop in outer_blocks(strategy.body)), default=1)
+
+
+def reads_back(strategy: Strategy, use: ModelUse) -> bool:
+    """Whether a causal model is read as a shifted one, each position from the one before: on any canvas but an empty
+    one, whose `append` reads what follows `last`."""
+    return use.attention == "causal" and strategy.canvas.init != "empty"
 
 
 def stops_on_eos(strategy: Strategy) -> bool:

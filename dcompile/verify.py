@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dcompile.models import Model
     from dcompile.reference import Difference
     from dcompile.strategy import Strategy
+
+    Models = Mapping[str, Model]
 
 LENGTH = 32  # answer tokens of the default run
 TEXTS = ("The capital of France is", "1, 2, 3, 4,", "Once upon a time there was", "def main(arguments):\n")
@@ -49,11 +51,15 @@ class Outcome:
 
 
 def verify(
-    path: str | Path, model: str | Path | None = None, prompts: Sequence[str | Sequence[int]] = (), **options: Any
+    path: str | Path,
+    model: str | Path | Mapping[str, str | Path] | None = None,
+    prompts: Sequence[str | Sequence[int]] = (),
+    **options: Any,
 ) -> Iterator[Outcome]:
     """Compare an artifact with the oracle, prompt by prompt; the result is written into the manifest at the end.
 
-    `model`: where its model lies, if this machine has not seen its build. `options` as of `Session.generate`.
+    `model`: where its model lies, or each by its name, if this machine has not seen the build. `options` as of
+    `Session.generate`.
     Raises CompileError.
     """
     session = load(path)
@@ -76,18 +82,26 @@ def default_prompts(session: Session) -> list[tuple[int, ...]]:
     return [tuple(plain[(n * 97 + k * 31) % len(plain)] for k in range(5 + 2 * n)) for n in range(IDS)]
 
 
-def _inputs(artifact: Artifact, model: str | Path | None) -> tuple[Strategy, Model]:
+def _inputs(artifact: Artifact, model: str | Path | Mapping[str, str | Path] | None) -> tuple[Strategy, Models]:
     manifest = artifact.manifest
-    place = model if model is not None else whereabouts.recall(manifest.model.fingerprint)
+    text = manifest.strategy
+    modules = {Path(f).stem: str(artifact.file(f)) for f in manifest.files if Path(f).parts[0] in (MODULES, RULES)}
+    strategy = compiler.read(Source(f"{text.name}.dcs", text.text), text.settings | modules)
+    first = strategy.models[0].name
+    given = model if isinstance(model, Mapping) else {} if model is None else {first: model}
+    facts = {first: manifest.model, **manifest.others}
+    return strategy, {name: _model(given.get(name), found.fingerprint) for name, found in facts.items()}
+
+
+def _model(place: str | Path | None, fingerprint: str) -> Model:
+    place = place if place is not None else whereabouts.recall(fingerprint)
     if place is None:
         title = "this machine has not seen the model that the artifact was built from"
         raise error("unknown-checkpoint", title, "say where it is with --model")
     loaded = compiler.load(place)
-    if loaded.facts.fingerprint != manifest.model.fingerprint:
+    if loaded.facts.fingerprint != fingerprint:
         raise error("another-model", f"`{place}` is not the model that the artifact was built from", "use --model")
-    text = manifest.strategy
-    modules = {Path(f).stem: str(artifact.file(f)) for f in manifest.files if Path(f).parts[0] in (MODULES, RULES)}
-    return compiler.read(Source(f"{text.name}.dcs", text.text), text.settings | modules), loaded
+    return loaded
 
 
 def _groups(session: Session, prompts: Sequence[tuple[int, ...]]) -> Iterator[Sequence[tuple[int, ...]]]:
@@ -98,7 +112,7 @@ def _groups(session: Session, prompts: Sequence[tuple[int, ...]]) -> Iterator[Se
 
 
 def _compare(
-    session: Session, strategy: Strategy, model: Model, prompts: Sequence[tuple[int, ...]], options: dict[str, Any]
+    session: Session, strategy: Strategy, model: Models, prompts: Sequence[tuple[int, ...]], options: dict[str, Any]
 ) -> Iterator[Outcome]:
     manifest = session.artifact.manifest
     if options.get("max_new_tokens") is None:
@@ -110,7 +124,7 @@ def _compare(
         yield _outcome(strategy, model, request, row)
 
 
-def _outcome(strategy: Strategy, model: Model, request: Request, row: Row) -> Outcome:
+def _outcome(strategy: Strategy, model: Models, request: Request, row: Row) -> Outcome:
     from dcompile.reference import Forced, run
 
     asked: dict[str, Any] = {

@@ -91,6 +91,8 @@ def _straight(ctx: Context, node: syntax.Branches, body: tuple[Stmt, ...]) -> No
         ctx.fail("branch-call", "the branches' calls are one forward, and this model has two halves", calls[0].span)
     if calls[0].share is not None:
         ctx.fail("branch-call", "a branch's call computes all that it feeds", calls[0].span)
+    if calls[0].model != ctx.models[0].name:
+        ctx.fail("branch-call", "a branch calls the first model of the strategy", calls[0].span)
     if calls[0].shadow is not None:
         ctx.fail("branch-call", "a branch's call has no shadows", calls[0].shadow.region.span)
     if calls[0].guidance is not None:

@@ -7,7 +7,7 @@ from dcompile.dsl import drift, embeds, shadows, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
-from dcompile.strategy import BOOL, FLOAT, Call, Expr, Literal, Shadow, Stmt
+from dcompile.strategy import BOOL, FLOAT, TOKENS, Call, Expr, Literal, Shadow, Stmt
 
 
 def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.Apply,
@@ -30,8 +30,18 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     asked = named.get("self_condition")
     condition = _condition(ctx, scope, asked, binding, name) if asked else None
     soft = embeds.mixed(ctx, scope, named, binding, given["guidance"]) if named.keys() & set(embeds.ARGUMENTS) else None
+    fed = value(ctx, scope, named["tokens"].value, TOKENS, "what is fed") if "tokens" in named else None
+    if binding.use is not ctx.models[0] and (
+        given["guidance"] or soft or given["shadow"] or given.get("share") is not None
+    ):
+        help = f"`{ctx.models[0].name}` is the first model here"
+        ctx.fail("second-model", "only the first model of a strategy has this", node.span, help=help)
+    if fed is not None and (given["guidance"] or soft):
+        ctx.fail("misplaced-option", "a call with guidance or embeddings feeds the canvas' own tokens", fed.span)
     shadows.fits(ctx, binding, name, given, soft is not None)
     share = drift.share(ctx, binding, given, soft is not None)
+    if fed is not None and share is not None:
+        ctx.fail("misplaced-option", "a call of a share feeds the canvas' own tokens", fed.span)
     if binding.use.attention == "canvas" and name is not None:  # it stores nothing
         if given["keep"] is not None:
             help = f"`refresh {binding.use.name}(...)` stores, what predicts does not"
@@ -76,6 +86,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         rescale,
         shadow,
         share,
+        fed,
     )
 
 
@@ -83,7 +94,7 @@ def _named(node: syntax.Apply) -> dict[str, syntax.Argument]:
     """The arguments that a call knows by name, the first of each."""
     found: dict[str, syntax.Argument] = {}
     for argument in node.arguments:
-        if argument.name is not None and argument.name.name in ("self_condition", *embeds.ARGUMENTS):
+        if argument.name is not None and argument.name.name in ("self_condition", "tokens", *embeds.ARGUMENTS):
             found.setdefault(argument.name.name, argument)
     return found
 

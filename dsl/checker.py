@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
@@ -12,7 +13,7 @@ from dcompile.dsl.verdicts import Verdict, cache, lossless
 from dcompile.dsl.verified import drafts
 from dcompile.model import Facts
 from dcompile.source import Span
-from dcompile.strategy import Branches, Call, MaskToken, Strategy, Write, walk
+from dcompile.strategy import Branches, Call, MaskToken, ModelUse, Strategy, Write, walk
 
 
 def check(strategy: Strategy) -> list[Diagnostic]:
@@ -87,21 +88,42 @@ def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
                 "choose a masked-diffusion checkpoint, or a strategy for causal models such as `greedy`",
             )
         )
-    wanted = "full" if use.attention == "masked" else use.attention
-    if facts.attention != wanted:
-        kind = "masked" if facts.attention == "full" else facts.attention
-        out.append(
-            Diagnostic(
-                "attention-mismatch",
-                f"the strategy wants {wanted} attention, the model has {facts.attention}",
-                Label(use.span),
-                help=f"a strategy for this model says `model {use.name}: {kind}`",
-            )
-        )
+    out += _attention(use, facts)
     out += shadows.shifted(strategy, facts)
     if facts.shift:
         out += readable.unread(survey(strategy), strategy, shift=True)
     return out
+
+
+def check_models(strategy: Strategy, facts: Mapping[str, Facts]) -> list[Diagnostic]:
+    """Mistakes that show only with the models: those of the first, and that all fit each other."""
+    main = facts[strategy.models[0].name]
+    out = check_model(strategy, main)
+    for use in strategy.models[1:]:
+        if (found := facts.get(use.name)) is None:
+            continue
+        out += _attention(use, found)
+        if found.vocab != main.vocab:
+            title = f"the models have vocabularies of {main.vocab} and {found.vocab} tokens"
+            also = (Label(strategy.models[0].span, f"{main.vocab} tokens"),)
+            help = "choose two checkpoints of one family: a token id must mean the same to both"
+            out.append(Diagnostic("vocabulary-mismatch", title, Label(use.span), also, help))
+    return out
+
+
+def _attention(use: ModelUse, facts: Facts) -> list[Diagnostic]:
+    wanted = "full" if use.attention == "masked" else use.attention
+    if facts.attention == wanted:
+        return []
+    kind = "masked" if facts.attention == "full" else facts.attention
+    return [
+        Diagnostic(
+            "attention-mismatch",
+            f"the strategy wants {wanted} attention, the model has {facts.attention}",
+            Label(use.span),
+            help=f"a strategy for this model says `model {use.name}: {kind}`",
+        )
+    ]
 
 
 def _masks(strategy: Strategy) -> bool:
@@ -168,7 +190,7 @@ class Report:
         return "\n".join([*rows, *(f"\n{d}" for d in self.diagnostics)])
 
 
-def report(strategy: Strategy, facts: Facts | None = None, capacity: int | None = None, batch: int = 1,
+def report(strategy: Strategy, facts: Mapping[str, Facts] | None = None, capacity: int | None = None, batch: int = 1,
            kv_bytes: int = 4) -> Report:  # fmt: skip
     """Verdicts on a strategy; with a model also its mistakes, with a capacity (`--max-length`) the bytes of all state.
 
@@ -186,8 +208,8 @@ def report(strategy: Strategy, facts: Facts | None = None, capacity: int | None 
         for c in walk(strategy.body)
         if isinstance(c, Call)
     )
-    found = [*check(strategy), *(check_model(strategy, facts) if facts else [])]
-    memory = shapes.memory(strategy, facts, capacity, batch, kv_bytes) if capacity else ()
+    found = [*check(strategy), *(check_models(strategy, facts) if facts else [])]
+    memory = shapes.memory(strategy, facts or {}, capacity, batch, kv_bytes) if capacity else ()
     return Report(
         strategy.name,
         loops,

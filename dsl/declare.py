@@ -152,9 +152,6 @@ ATTENTION = ("causal", "masked", "block_causal", "canvas")
 def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:
     """`model lm: masked`."""
     kind = node.kind.name
-    if ctx.models:
-        ctx.diagnostics.append(not_yet("a second model", node.span))
-        raise Failed
     if kind not in ATTENTION:
         ctx.fail(
             "unknown-model-kind",
@@ -169,6 +166,8 @@ def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:
         block = constant(ctx, scope, node.argument, "the block size", 1)
     elif node.argument is not None:
         ctx.fail("unknown-argument", f"`{kind}` takes no argument", node.argument.span)
+    if (kind == "canvas" and ctx.models) or any(m.attention == "canvas" for m in ctx.models):
+        ctx.fail("second-model", "a model of two halves stands alone in a strategy", node.span)
     use = ModelUse(node.name.name, kind, block, node.span)  # type: ignore[arg-type]
     ctx.models.append(use)
     scope.names[node.name.name] = ModelName(use)

@@ -37,6 +37,7 @@ from dcompile.strategy import (
     Unreadable,
     While,
     Write,
+    reads_back,
     walk,
 )
 
@@ -117,6 +118,7 @@ def wanted(node: Stmt) -> Iterator[Demand]:
             for part in (node.feed, node.keep, node.guidance, node.temperature):
                 yield from demands(part)
             yield from demands(node.shadow.region if node.shadow is not None else None)
+            yield from demands(node.tokens, node.feed)
             yield from demands(node.condition, node.feed)
             yield from demands(node.embeds, node.feed)
         case Assign(value=value) | Repeat(until=value):
@@ -154,15 +156,17 @@ def unread(world: World, strategy: Strategy, shift: bool = False) -> Iterator[Di
     """An error for each score that is read where it may be unknown."""
     calls = called(strategy)
     seen: set[tuple[int, str]] = set()
+    first, back = strategy.models[0].name, {m.name for m in strategy.models if reads_back(strategy, m)}
     for node in (n for n in walk(strategy.body) if isinstance(n, Stmt)):
         added = demands(node.plus, calls[node.name].feed) if isinstance(node, Adjust) else ()
         for demand in (*wanted(node), *added):
             feed = calls[demand.score.dist].feed
-            known = readable(world, feed, demand.region, shift and demand.region != LAST)
+            late = calls[demand.score.dist].model in back or (shift and calls[demand.score.dist].model == first)
+            known = readable(world, feed, demand.region, late and demand.region != LAST)
             place = (node.span.start, demand.score.dist)
             if not known and place not in seen:
                 seen.add(place)
-                yield _shifted(demand, calls[demand.score.dist]) if shift else _unfed(demand, calls[demand.score.dist])
+                yield _shifted(demand, calls[demand.score.dist]) if late else _unfed(demand, calls[demand.score.dist])
 
 
 def appended(body: tuple[Stmt, ...], moved: frozenset[str] = frozenset()) -> tuple[frozenset[str], list[Diagnostic]]:

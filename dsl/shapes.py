@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from dcompile.model import Facts
 from dcompile.source import Span
@@ -69,13 +70,15 @@ def width(strategy: Strategy, feed: Expr, capacity: int | None) -> str:
 
 
 def memory(
-    strategy: Strategy, facts: Facts | None, capacity: int, batch: int, kv_bytes: int
+    strategy: Strategy, models: Mapping[str, Facts], capacity: int, batch: int, kv_bytes: int
 ) -> tuple[tuple[str, int], ...]:
     """Bytes of the K/V cache, the canvas and each state, for all rows together."""
     out: list[tuple[str, int]] = []
     slots = capacity + strategy.canvas.multiple - 1
-    if facts is not None:
-        out.append(("keys and values", 2 * facts.layers * facts.kv_heads * facts.head_dim * slots * batch * kv_bytes))
+    facts = models.get(strategy.models[0].name)
+    for name, own in models.items():
+        what = f"keys and values of {name}" if len(models) > 1 else "keys and values"
+        out.append((what, 2 * own.layers * own.kv_heads * own.head_dim * slots * batch * kv_bytes))
     if facts is not None and any(isinstance(n, Call) and n.share is not None for n in walk(strategy.body)):
         out.append(("features of the layers", 2 * facts.layers * facts.hidden * slots * batch * BYTES["float"]))
     out.append(("canvas (token, status)", batch * slots * (BYTES["token"] + 1)))

@@ -53,7 +53,10 @@ def cache(world: World, strategy: Strategy) -> Verdict:
     partial = [c for c in calls if not within(world, EVERYTHING, c.feed)]
     if not partial:
         return Verdict("exact", "every call feeds everything, so nothing is read from the cache")
-    attention = strategy.models[0].attention
+    main = strategy.models[0]
+    if other := [c for c in partial if c.model != main.name]:
+        return Verdict("approximate", "nothing is proved of what a second model has stored", other[0].span)
+    attention = main.attention
     if attention == "causal":
         return _causal(strategy, partial)
     if attention == "block_causal":

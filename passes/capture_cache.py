@@ -35,6 +35,9 @@ class CaptureCache(Pass):
     name: ClassVar[str] = "capture-cache"
 
     def run(self, program: Program) -> Program:
+        if program.others:  # which cache belongs to which model is not known here
+            return program
+
         def kind(*args: Any) -> Replay:
             return _Capturing(self.turns, program.capacity, *args)
 

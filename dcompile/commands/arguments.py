@@ -15,7 +15,13 @@ Value = bool | int | float | str | tuple[int, ...]
 Strategy = Annotated[str, typer.Argument(help="A strategy file, or the name of one of the standard library.")]
 ArtifactPath = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder that `dcompile build` wrote.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the strategy.")]
-ModelPath = Annotated[str, typer.Option("--model", "-m", help="A Hugging Face checkpoint folder or a GGUF file.")]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model", "-m", metavar="[NAME=]PATH",
+        help="A Hugging Face checkpoint folder or a GGUF file; NAME where the strategy names several models.",
+    ),
+]  # fmt: skip
 OptionalModel = Annotated[
     str | None, typer.Option("--model", "-m", help="A Hugging Face checkpoint folder or a GGUF file.")
 ]
@@ -74,3 +80,18 @@ def holes(text: str | None) -> str | tuple[int | None, ...] | None:
     if not parts or not all(p == "_" or p.isdecimal() for p in parts):
         return text
     return tuple(None if p == "_" else int(p) for p in parts)
+
+
+def models(given: Sequence[str]) -> str | dict[str, str | Path] | None:
+    """`PATH`, or `NAME=PATH` for each model of a strategy; None where nothing is given."""
+    named: dict[str, str | Path] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        if len(given) == 1 and (not equals or not name.isidentifier()):
+            return text
+        if not equals or name in named:
+            raise error(
+                "unreadable-model", f"--model {text} does not say which model it is", "`--model NAME=PATH`, once each"
+            )
+        named[name] = place
+    return named or None

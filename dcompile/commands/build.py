@@ -11,20 +11,21 @@ from dcompile.commands import console
 from dcompile.commands.arguments import (
     Batch,
     Loop,
-    ModelPath,
+    Models,
     NoSampling,
     OptionalMaxLength,
     Set,
     Strategy,
     Target,
     Without,
+    models,
     settings,
 )
 
 
 def build(
     strategy: Strategy,
-    model: ModelPath,
+    model: Models,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
     target: Target = "onnx",
     set_: Set = [],  # noqa: B006
@@ -43,8 +44,8 @@ def build(
 
     watch = compiler.Watch(_tell, tuple(dump_to(dump)))
     artifact = compiler.build(
-        strategy, model, out, target, settings=settings(set_), max_length=max_length, batch=batch, loop=loop,
-        rng=not no_sampling, without=without, limit=limit, force=force, watch=watch,
+        strategy, models(model) or "", out, target, settings=settings(set_), max_length=max_length, batch=batch,
+        loop=loop, rng=not no_sampling, without=without, limit=limit, force=force, watch=watch,
     )  # fmt: skip
     size = sum((artifact.folder / name).stat().st_size for name in artifact.manifest.files)
     graphs = len(artifact.manifest.graphs)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 
 from dcompile.commands import console
-from dcompile.commands.arguments import AsJson, Batch, OptionalMaxLength, OptionalModel, Set, Strategy, settings
+from dcompile.commands.arguments import AsJson, Batch, Models, OptionalMaxLength, Set, Strategy, models, settings
 from dcompile.diagnostic import CompileError
 
 
 def check(
     strategy: Strategy,
-    model: OptionalModel = None,
+    model: Models = [],  # noqa: B006
     max_length: OptionalMaxLength = None,
     batch: Batch = 1,
     set_: Set = [],  # noqa: B006
@@ -22,7 +22,7 @@ def check(
 
     try:
         checked = compiler.read(strategy, settings(set_))
-        facts = compiler.facts(model) if model is not None else None
+        facts = compiler.all_facts(checked, given) if (given := models(model)) is not None else None
     except CompileError as e:
         if not as_json:
             raise

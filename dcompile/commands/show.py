@@ -10,13 +10,14 @@ import typer
 from dcompile.commands.arguments import (
     Batch,
     Loop,
+    Models,
     NoSampling,
     OptionalMaxLength,
-    OptionalModel,
     Set,
     Strategy,
     Target,
     Without,
+    models,
     settings,
 )
 from dcompile.diagnostic import error, suggest
@@ -31,7 +32,7 @@ Stage = Annotated[
 
 def show(
     strategy: Strategy,
-    model: OptionalModel = None,
+    model: Models = [],  # noqa: B006
     stage: Stage = "strategy",
     target: Target = "onnx",
     set_: Set = [],  # noqa: B006
@@ -48,12 +49,14 @@ def show(
     if stage == "strategy":
         sys.stdout.write(outline.text(checked))
         return
-    if model is None:
+    if (given := models(model)) is None:
         raise typer.BadParameter(f"the stage `{stage}` needs a model", param_hint="--model")
     order = compiler.Order(target, max_length, batch, loop, not no_sampling, tuple(without))
     backend = compiler.backend_for(order)
     forms = Forms(stage)
-    program = compiler.compile(checked, compiler.load(model), order, backend, compiler.Watch(observers=(forms.note,)))
+    program = compiler.compile(
+        checked, compiler.load_all(checked, given), order, backend, compiler.Watch(observers=(forms.note,))
+    )
     sys.stdout.write(forms.chosen(program))
 
 

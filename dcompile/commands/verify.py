@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from dcompile.commands import console
-from dcompile.commands.arguments import ArtifactPath, AsJson, OptionalModel, Template, holes
+from dcompile.commands.arguments import ArtifactPath, AsJson, Models, Template, holes, models
 from dcompile.diagnostic import error
 
 
 def verify(
     artifact: ArtifactPath,
-    model: OptionalModel = None,
+    model: Models = [],  # noqa: B006
     prompts: Annotated[Path | None, typer.Option("--prompts", help="A prompt a line: text, or ids as [1, 2].")] = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", "-n", help="Length of the answers.")] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
@@ -33,7 +33,7 @@ def verify(
     given = read_prompts(prompts) if prompts is not None else ()
     found = []
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "template": holes(template)}
-    for outcome in outcomes_of(artifact, model, given, **options):
+    for outcome in outcomes_of(artifact, models(model), given, **options):
         found.append(outcome)
         if not as_json:
             console.out().print(f"prompt {len(found)}: {outcome}", markup=False)

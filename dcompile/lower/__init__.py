@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
 from dcompile.lower import ending, forcing
 from dcompile.lower.calls import prefill
-from dcompile.lower.context import Context
+from dcompile.lower.context import Context, used
 from dcompile.lower.expressions import DTYPES, value
 from dcompile.lower.networks import network
 from dcompile.lower.statements import sequence
 from dcompile.lower.variables import declare
-from dcompile.models import Model
+from dcompile.models import Model, by_name
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
-from dcompile.strategy import Area, Call, Literal, Strategy, is_noisy, session_states, stops_on_eos, walk
+from dcompile.strategy import REGION, Area, Call, Literal, Strategy, is_noisy, session_states, stops_on_eos, walk
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
 
 
-def lower(strategy: Strategy, model: Model, *, batch: int = 1, capacity: int = 256, rng: bool = True,
-          draws: int = 0) -> Program:  # fmt: skip
+def lower(
+    strategy: Strategy, model: Model | Mapping[str, Model], *, batch: int = 1, capacity: int = 256, rng: bool = True,
+    draws: int = 0,
+) -> Program:  # fmt: skip
     """One graph for `batch` rows and a canvas of at most `capacity` slots; `rng` False: temperature 0 only. `draws`:
     for tests, an input of that name holds tokens to take where the generator would draw one (`forcing`), up to so many
     visits."""
     if not rng and (drawing := _draws(strategy)) is not None:
         raise CompileError([_needs_generator(drawing)])
+    models = by_name(strategy, model)
+    model = models[strategy.models[0].name]
     networks = {m.name: network(m) for m in strategy.modules}
     inside = {name: weight for n in networks.values() for name, weight in n.weights.items()}
-    recorder = Recorder({**named_weights(model.backbone, model.head), **inside})
-    ctx = Context(strategy, model, recorder, batch, capacity, rng, value, modules=networks)
+    recorder = Recorder({**_weights(strategy, models), **inside})
+    ctx = Context(
+        strategy, model, recorder, batch, capacity, rng, value, modules=networks, models=used(strategy, models)
+    )
     with recorder.recording():
         _inputs(ctx, draws)
         declare(ctx)
-        if any(isinstance(n, Call) and isinstance(n.feed, Area) and n.feed.name == "last" for n in walk(strategy.body)):
-            prefill(ctx)
+        lasts = (n for n in walk(strategy.body) if isinstance(n, Call) and n.feed == Area(REGION, n.feed.span, "last"))
+        for name in dict.fromkeys(n.model for n in lasts):
+            prefill(ctx, ctx.models[name])
         sequence(ctx, strategy.body)
         outputs = _outputs(ctx)
         module = recorder.finish(list(outputs.values()))
     ports = tuple(Port(n.target, *_shape(n.meta["val"])) for n in module.graph.nodes if n.op == "placeholder")
     results = tuple(Port(name, *_shape(t)) for name, t in outputs.items())
     graph = Graph("main", module, ports, results)
-    return Program(strategy, model.facts, batch, capacity, (graph,))
+    others = {name: m.facts for name, m in models.items() if m is not model}
+    return Program(strategy, model.facts, batch, capacity, (graph,), others=others)
+
+
+def _weights(strategy: Strategy, models: Mapping[str, Model]) -> dict[str, Tensor]:
+    """The weights of all models; those of the first have no name before them."""
+    out: dict[str, Tensor] = {}
+    for n, use in enumerate(strategy.models):
+        found = named_weights(models[use.name].backbone, models[use.name].head)
+        out |= {f"{use.name}.{name}" if n else name: tensor for name, tensor in found.items()}
+    return out
 
 
 def _draws(strategy: Strategy) -> Call | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dcompile.lower.calls import count, keep
 from dcompile.lower.context import Block, Context, Frame
 from dcompile.lower.fork import Fork, Kept
-from dcompile.lower.variables import cache_names, written
+from dcompile.lower.variables import written
 from dcompile.lower.writes import write
 from dcompile.strategy import Branches, Stmt, Write
 from dcompile.trace import Slots
@@ -31,7 +31,8 @@ def branches(ctx: Context, stmt: Branches, run: Run) -> None:
     run(inner, stmt.body)
     best = _chain(_agreement(inner, fork, stmt, live), stmt.width)
     _count(ctx, fork)
-    skipped = {"calls", "batch_calls", "fed", "stored", *cache_names(ctx)}
+    first = next(iter(ctx.models.values()))
+    skipped = {"calls", "batch_calls", "fed", first.stored, *first.caches}
     for name in sorted((written(ctx, stmt.body) & ctx.values.keys()) - skipped):
         new = fork.pick(inner.values[name], best)
         if name == "order":  # where nothing was fed there was no call
@@ -48,7 +49,7 @@ def _store(ctx: Context, fork: Fork, kept: Kept, best: Tensor) -> None:
     for layer, (k, v) in kept.slots.fresh.items():
         chosen.fresh[layer] = (fork.pick(k, best), fork.pick(v, best))
     with ctx.recorder.tagged(**kept.tags):
-        keep(ctx, Frame(start, kept.width), fork.pick(kept.marks, best), chosen)
+        keep(ctx, next(iter(ctx.models.values())), Frame(start, kept.width), fork.pick(kept.marks, best), chosen)
 
 
 def _inner(ctx: Context, fork: Fork, live: Tensor) -> Context:

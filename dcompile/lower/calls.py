@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import dists, drift, shadows
-from dcompile.lower.context import Context, Dist, Frame, either
+from dcompile.lower.context import Context, Dist, Frame, Used, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
 from dcompile.lower.frames import behind, canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
 from dcompile.lower.shadows import Rows
-from dcompile.lower.variables import cache_names, mask_id
+from dcompile.lower.variables import mask_id
 from dcompile.ops import FLOOR
-from dcompile.strategy import REGION, Area, Call, Expr, Literal
+from dcompile.strategy import REGION, Area, Call, Expr, Literal, ModelUse
 from dcompile.trace import Slots, call_backbone
 
 CHUNK = 64  # slots a prompt is stored in at a time
@@ -22,7 +22,7 @@ CHUNK = 64  # slots a prompt is stored in at a time
 
 def call(ctx: Context, stmt: Call) -> None:
     """Lower `name = model(feed)`: counts, keys and values, logits."""
-    frame = frame_of(ctx, stmt.feed)
+    frame, used = frame_of(ctx, stmt.feed), ctx.models[stmt.model]
     fed = ctx.value(stmt.feed, frame).expand(ctx.batch, frame.width) & live(ctx, frame)
     everything = isinstance(stmt.feed, Area) and stmt.feed.name == "everything"
     number = fed.to(torch.int64).sum(1)
@@ -34,29 +34,31 @@ def call(ctx: Context, stmt: Call) -> None:
     with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
         probs, soft = _condition(ctx, stmt, frame), mixed(ctx, stmt, frame)
         stays = None if _keeps_none(stmt) else kept
+        ids = None if stmt.tokens is None else ctx.value(stmt.tokens, frame).expand(ctx.batch, frame.width)
         if stmt.share is not None:
             hidden = drift.forward(ctx, stmt, frame, fed, running)
         else:
-            hidden = forward(ctx, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow)
+            hidden = forward(
+                ctx, used, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow, tokens=ids
+            )
     if stmt.name is None:
         return
     if shadow is not None:
         shadows.read(ctx, stmt, shadow, hidden[:, frame.width :])
         hidden = hidden[:, : frame.width]
-    logits = ctx.model.head(hidden)
+    logits = used.model.head(hidden)
     if stmt.guidance is not None and not (isinstance(stmt.guidance, Literal) and stmt.guidance.value == 0):
         logits = _guided(ctx, stmt.guidance, frame, fed, logits)
-    facts = ctx.model.facts
     temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
-    visits = _visits(ctx, stmt, frame, fed & running.reshape(-1, 1))
-    causal, now = ctx.strategy.models[0].attention == "causal", dict(ctx.values)
-    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, facts.shift, causal, temperature, visits, now, fed)
+    visits = _visits(ctx, stmt, used.shift, frame, fed & running.reshape(-1, 1))
+    ahead, now = used.use.attention == "causal" and not used.shift, dict(ctx.values)
+    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, used.shift, ahead, temperature, visits, now, fed)
 
 
-def prefill(ctx: Context) -> None:
+def prefill(ctx: Context, used: Used) -> None:
     """Store the prompt but for its last position, CHUNK slots a turn: it belongs to the row's first call."""
     width = min(CHUNK, ctx.capacity)
-    names = ["stored", *cache_names(ctx)]
+    names = [used.stored, *used.caches]
     upto = ctx.inputs["start"] - 1
     outer = dict(ctx.values)
 
@@ -66,7 +68,7 @@ def prefill(ctx: Context) -> None:
         slots = places(ctx, frame)
         fed = (slots >= values["chunk"]) & (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < upto.reshape(-1, 1))
         with ctx.recorder.tagged(call="prefill", store="rewrite"):
-            forward(ctx, frame, fed, fed, unused=ctx.capacity % width == 0)
+            forward(ctx, used, frame, fed, fed, unused=ctx.capacity % width == 0)
         return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + width}
 
     carried = {**{n: outer[n] for n in names}, "chunk": torch.zeros(1, dtype=torch.int64)}
@@ -76,70 +78,72 @@ def prefill(ctx: Context) -> None:
 
 
 def forward(
-    ctx: Context, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False, unused: bool = False,
-    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Rows | None = None,
+    ctx: Context, used: Used, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False,
+    unused: bool = False, condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Rows | None = None,
+    tokens: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `kept`, stored.
 
     `alone`: nothing but the fed rows can be live, so no cache is read. `unused`: see `keep`. `condition` [B, W, V]:
     what a canvas model that predicts is fed beside the tokens; `embeds` [B, W, E]: what is fed in their place.
-    `shadow`: rows that stand behind those of the frame, in the hidden states too.
+    `tokens` [B, W]: what is fed in place of the canvas' own. `shadow`: rows behind those of the frame, in the
+    hidden states too.
     """
     slots = places(ctx, frame).expand(ctx.batch, frame.width)
-    ids = look(ctx, ctx.values["tokens"], frame)
+    ids = look(ctx, ctx.values["tokens"], frame) if tokens is None else tokens
     positions = torch.clamp(slots - ctx.inputs["pad"].reshape(-1, 1), min=0)
     pos = places(ctx, canvas(ctx)) - ctx.inputs["pad"].reshape(-1, 1)
-    fresh_bias = _bias(fed.unsqueeze(1) & _sees(ctx, positions, positions, condition is None))
+    fresh_bias = _bias(fed.unsqueeze(1) & _sees(used.use, positions, positions, condition is None))
     caches = bias = None
     if not alone:
         here = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
-        stored = ctx.values["stored"] & ~here
+        stored = ctx.values[used.stored] & ~here
         if "canvas_end" in ctx.values:
             stored = stored & live(ctx, canvas(ctx))
-        bias = _bias(stored.unsqueeze(1) & _sees(ctx, positions, pos, condition is None))
-        caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in range(ctx.model.facts.layers)]
+        bias = _bias(stored.unsqueeze(1) & _sees(used.use, positions, pos, condition is None))
+        caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in used.layers]
     slots_of_call = Slots(caches, bias, fresh_bias)
     if ctx.fork is not None:
-        hidden = ctx.fork.backbone(ctx.model.backbone, ids, positions, slots_of_call)
+        hidden = ctx.fork.backbone(used.model.backbone, ids, positions, slots_of_call)
         if kept is not None:
             ctx.fork.kept.append(Kept(frame.start, frame.width, kept, slots_of_call, dict(ctx.recorder.tags)))
         return hidden
     if shadow is not None:
         hidden = shadows.backbone(ctx, shadow, frame, ids, positions, slots_of_call, fed)
     else:
-        hidden = call_backbone(ctx.model.backbone, ids, positions, slots_of_call, condition, embeds)
+        hidden = call_backbone(used.model.backbone, ids, positions, slots_of_call, condition, embeds)
     if kept is not None:
-        keep(ctx, frame, kept, slots_of_call, unused)
+        keep(ctx, used, frame, kept, slots_of_call, unused)
     return hidden
 
 
-def keep(ctx: Context, frame: Frame, kept: Tensor, slots: Slots, unused: bool = False) -> None:
+def keep(ctx: Context, used: Used, frame: Frame, kept: Tensor, slots: Slots, unused: bool = False) -> None:
     """Store the new keys and values of a frame's slots where `kept` [B, W] says so. `unused`: nothing was stored in any
     of them before, so what is not kept may be written as well: nobody attends to it."""
-    old = look(ctx, ctx.values["stored"], frame)
-    ctx.values["stored"] = store(ctx, ctx.values["stored"], frame, old | kept)
+    old = look(ctx, ctx.values[used.stored], frame)
+    ctx.values[used.stored] = store(ctx, ctx.values[used.stored], frame, old | kept)
     mask = kept.reshape(ctx.batch, 1, -1, 1)
     for layer, fresh in slots.fresh.items():
         for kind, new in zip("kv", fresh, strict=True):
-            cache = ctx.values[f"{kind}{layer}"]
+            name = f"{kind}{used.first + layer}"
+            cache = ctx.values[name]
             if frame.start is None:
-                ctx.values[f"{kind}{layer}"] = torch.where(mask, new, cache)
+                ctx.values[name] = torch.where(mask, new, cache)
                 continue
             index = places(ctx, frame).reshape(ctx.batch, 1, -1, 1).expand(new.shape)
             rows = new if unused else torch.where(mask, new, torch.gather(cache, 2, index))
-            ctx.values[f"{kind}{layer}"] = torch.scatter(cache, 2, index, rows)
+            ctx.values[name] = torch.scatter(cache, 2, index, rows)
 
 
 def _condition(ctx: Context, stmt: Call, frame: Frame) -> Tensor | None:
-    if ctx.strategy.models[0].attention != "canvas" or stmt.name is None:
+    if ctx.models[stmt.model].use.attention != "canvas" or stmt.name is None:
         return None
     return dists.condition(ctx, stmt.condition, frame)
 
 
-def _sees(ctx: Context, query: Tensor, key: Tensor, encodes: bool) -> Tensor:
+def _sees(use: ModelUse, query: Tensor, key: Tensor, encodes: bool) -> Tensor:
     """Which keys [B, N] each query [B, W] may attend by the model's kind: bool, broadcasts to [B, W, N]. `encodes`: of
     a canvas model, the encoder's."""
-    use = ctx.strategy.models[0]
     q, k = query.unsqueeze(2), key.unsqueeze(1)
     if use.attention == "causal" or (use.attention == "canvas" and encodes):
         return k <= q
@@ -159,7 +163,7 @@ def _guided(ctx: Context, guidance: Expr, frame: Frame, fed: Tensor, conditional
     prompt = ctx.value(Area(REGION, guidance.span, "prompt"), frame)
     hidden_tokens = torch.where(prompt, mask_id(ctx), look(ctx, before, frame))
     ctx.values["tokens"] = store(ctx, before, frame, hidden_tokens)
-    u: Tensor = ctx.model.head(forward(ctx, frame, fed, None, alone=True))
+    u: Tensor = ctx.model.head(forward(ctx, next(iter(ctx.models.values())), frame, fed, None, alone=True))
     ctx.values["tokens"] = before
     scale = ctx.value(guidance, None).to(torch.float32).reshape(-1, 1, 1) + 1
     return u + scale * (conditional - u)
@@ -200,7 +204,7 @@ def _kept(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor:
     return fed & ctx.value(stmt.keep, frame)
 
 
-def _visits(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor | None:
+def _visits(ctx: Context, stmt: Call, shift: bool, frame: Frame, fed: Tensor) -> Tensor | None:
     """How often this statement predicted each slot before; then count this time. What is fed predicts itself (a causal
     model's slot stands for the one behind it), on a shifted model the slot behind."""
     if not ctx.rng:
@@ -209,11 +213,11 @@ def _visits(ctx: Context, stmt: Call, frame: Frame, fed: Tensor) -> Tensor | Non
     before = ctx.values[name]
     if ctx.fork is not None:
         marks = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
-        marks = behind(marks) if ctx.model.facts.shift else marks
+        marks = behind(marks) if shift else marks
         before = before + ctx.fork.earlier(marks)
         ctx.values[name] = before + marks.to(torch.int64)
         return before
-    if not ctx.model.facts.shift:
+    if not shift:
         ctx.values[name] = store(ctx, before, frame, look(ctx, before, frame) + fed.to(torch.int64))
         return before
     everywhere = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)

@@ -13,7 +13,7 @@ from dcompile.lower.fork import Fork
 from dcompile.lower.networks import Network
 from dcompile.models import Model
 from dcompile.record import Recorder
-from dcompile.strategy import Expr, Strategy
+from dcompile.strategy import Expr, ModelUse, Strategy, reads_back
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,27 @@ class Dist:
     adjusted: tuple[Adjusted, ...] = ()
 
 
+@dataclass(frozen=True)
+class Used:
+    """A model of the strategy: what it is used as, the number of its first layer's cache among those of all models, the
+    variable that says what it has stored, and whether row i predicts position i + 1."""
+
+    model: Model
+    use: ModelUse
+    first: int
+    stored: str
+    shift: bool
+
+    @property
+    def layers(self) -> range:
+        return range(self.first, self.first + self.model.facts.layers)
+
+    @property
+    def caches(self) -> list[str]:
+        """The variables that hold its keys and values, [B, G, C, D] each."""
+        return [f"{kind}{layer}" for layer in self.layers for kind in "kv"]
+
+
 @dataclass
 class Context:
     """Mutable on purpose: lowering walks the program in order, and `values` are the variables at this point.
@@ -95,6 +116,7 @@ class Context:
     dists: dict[str, Dist] = field(default_factory=dict)
     memo: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
     modules: Mapping[str, Network] = field(default_factory=dict)
+    models: Mapping[str, Used] = field(default_factory=dict)
     sorted: tuple[Tensor, Tensor | None] | None = None
     active: Tensor | None = None
     depth: int = 0
@@ -123,6 +145,18 @@ class Context:
     def zeros(self, dtype: torch.dtype = torch.int64) -> Tensor:
         """A row value [B] of zeros."""
         return torch.zeros(self.batch, dtype=dtype)
+
+
+def used(strategy: Strategy, models: Mapping[str, Model]) -> dict[str, Used]:
+    """The models of a strategy by name."""
+    out: dict[str, Used] = {}
+    first = 0
+    for n, use in enumerate(strategy.models):
+        model = models[use.name]
+        shift = model.facts.shift or reads_back(strategy, use)
+        out[use.name] = Used(model, use, first, f"stored{n}" if n else "stored", shift)
+        first += model.facts.layers
+    return out
 
 
 def spread(rows: Tensor, like: Tensor) -> Tensor:

@@ -38,11 +38,14 @@ LOOPS = (ForBlocks, For, While, Repeat)
 def declare(ctx: Context) -> None:
     """Give every variable its first value: canvas, counters, caches, draws, states, locals."""
     _canvas(ctx)
-    facts, shape = ctx.model.facts, (ctx.batch, ctx.capacity)
-    for name in cache_names(ctx):
-        ctx.values[name] = torch.zeros(ctx.batch, facts.kv_heads, ctx.capacity, facts.head_dim)
+    shape = (ctx.batch, ctx.capacity)
+    for used in ctx.models.values():
+        facts = used.model.facts
+        ctx.values[used.stored] = torch.zeros(shape, dtype=torch.bool)
+        for name in used.caches:
+            ctx.values[name] = torch.zeros(ctx.batch, facts.kv_heads, ctx.capacity, facts.head_dim)
     for name in features(ctx):
-        ctx.values[name] = torch.zeros(ctx.batch, ctx.capacity, facts.hidden)
+        ctx.values[name] = torch.zeros(ctx.batch, ctx.capacity, ctx.model.facts.hidden)
     for call in walk(ctx.strategy.body):
         if isinstance(call, Call) and call.name is not None and ctx.rng:
             ctx.values[f"visits{call.site}"] = torch.zeros(shape, dtype=torch.int64)
@@ -74,7 +77,6 @@ def _canvas(ctx: Context) -> None:
     if ctx.strategy.canvas.init == "masked":
         ctx.values["masked"] = _answer(ctx) & (ctx.inputs["tokens"] == mask_id(ctx))
     ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
-    ctx.values["stored"] = torch.zeros(shape, dtype=torch.bool)
     for name in ("calls", "fed", "filled"):
         ctx.values[name] = ctx.zeros()
     ctx.values["batch_calls"] = torch.zeros(1, dtype=torch.int64)
@@ -116,11 +118,6 @@ def mask_id(ctx: Context) -> int:
     return found
 
 
-def cache_names(ctx: Context) -> list[str]:
-    """The variables that hold keys and values, [B, G, C, D] each."""
-    return [f"{kind}{layer}" for layer in range(ctx.model.facts.layers) for kind in "kv"]
-
-
 def feature_names(layer: int) -> tuple[str, str]:
     """The variables that hold what a layer's attention and its feed-forward added, [B, C, E] each."""
     return f"attended{layer}", f"forwarded{layer}"
@@ -138,11 +135,11 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
     names: set[str] = set()
     for node in walk(tuple(body)):
         match node:
-            case Call(keep=keep, site=site):
+            case Call(keep=keep, site=site, model=model):
                 names |= {"calls", "batch_calls", "fed", f"visits{site}"}
                 names |= set(features(ctx))
                 if not isinstance(keep, Literal):
-                    names |= {"stored", *cache_names(ctx)}
+                    names |= {ctx.models[model].stored, *ctx.models[model].caches}
             case Write(action="append"):
                 names |= {"tokens", "order", "filled", "ended", "done"}
             case Write(action="truncate"):

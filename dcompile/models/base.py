@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcompile.model import Facts
+from dcompile.strategy import Strategy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,3 +24,10 @@ class Model:
     head: nn.Module
     folder: Path
     files: tuple[Path, ...] = ()
+
+
+def by_name(strategy: Strategy, models: Model | Mapping[str, Model]) -> dict[str, Model]:
+    """The models of a strategy by their names; one alone is the first's."""
+    if isinstance(models, Model):
+        models = {strategy.models[0].name: models}
+    return {use.name: models[use.name] for use in strategy.models}

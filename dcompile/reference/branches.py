@@ -37,7 +37,7 @@ def branches(row: Row, stmt: Branches, run: Run) -> None:
     best = _followed(row, made, best)
     fed = sum(b.fed - row.fed for b in made)
     won = made[best]
-    row.tokens, row.masked, row.order, row.memory = won.tokens, won.masked, won.order, won.memory
+    row.tokens, row.masked, row.order, row.memories = won.tokens, won.masked, won.order, won.memories
     row.variables, row.visits = won.variables, won.visits
     row.fed += fed
     if not fed:  # nothing was fed, so there was no call
@@ -49,7 +49,7 @@ def branches(row: Row, stmt: Branches, run: Run) -> None:
 def _branch(row: Row, before: Row, stmt: Branches, j: int, run: Run) -> Row:
     """The row as branch `j` leaves it; it draws as if `before` had run before it."""
     branch = replace(
-        row, tokens=[*row.tokens], masked=[*row.masked], order=[*row.order], memory=deepcopy(row.memory),
+        row, tokens=[*row.tokens], masked=[*row.masked], order=[*row.order], memories=deepcopy(row.memories),
         variables={**row.variables, stmt.var: torch.tensor(j)}, dists={}, visits=dict(before.visits), forced=None,
         branch=True,
     )  # fmt: skip

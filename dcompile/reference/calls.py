@@ -11,7 +11,7 @@ from dcompile.reference import dists, drift
 from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
-from dcompile.strategy import Call, ModelUse
+from dcompile.strategy import Area, Call, ModelUse, reads_back
 
 
 def call(row: Row, stmt: Call) -> None:
@@ -20,7 +20,9 @@ def call(row: Row, stmt: Call) -> None:
         return
     use = next(m for m in row.strategy.models if m.name == stmt.model)
     fed = asked
-    if use.attention == "causal" and row.calls == 0:  # the prompt belongs to the row's first call
+    model, memory = row.models[stmt.model], row.memories[stmt.model]
+    late = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and not memory.stored
+    if use.attention == "causal" and late:  # the prompt belongs to the model's first call
         fed = sorted({*asked, *(i for i in range(row.start) if i < asked[-1])})
     keep = set(fed) if stmt.keep is None else set(region(row, stmt.keep)) & set(asked) | set(fed) - set(asked)
     if not row.branch:
@@ -29,10 +31,11 @@ def call(row: Row, stmt: Call) -> None:
     shadow = [] if stmt.shadow is None else region(row, stmt.shadow.region)
     row.fed += len(fed) + len(shadow)
     given = _condition(row, use, stmt, fed), _mixed(row, stmt, fed)
+    tokens = row.tokens if stmt.tokens is None else [int(t) for t in value(row, stmt.tokens).expand(row.size)]
     if stmt.share is not None:
-        logits = drift.forward(row.model, row.memory, row.tokens, fed, stmt.share)
+        logits = drift.forward(model, memory, row.tokens, fed, stmt.share)
     else:
-        logits = forward(row.model, use, row.memory, row.tokens, fed, keep, *given, shadow)
+        logits = forward(model, use, memory, tokens, fed, keep, *given, shadow)
     if stmt.shadow is not None:
         row.dists[stmt.shadow.name] = _dist(row, stmt, use, shadow, logits[len(fed) :], count=False)
         logits = logits[: len(fed)]
@@ -75,7 +78,9 @@ def _guided(row: Row, use: ModelUse, fed: list[int], clean: Tensor, scale: float
 
 def _dist(row: Row, stmt: Call, use: ModelUse, fed: list[int], logits: Tensor, count: bool = True) -> Dist:
     """Which positions the rows of a forward predict: their own, or the one behind on a shifted model."""
-    shift, ahead = (1 if row.model.facts.shift else 0), (1 if use.attention == "causal" else 0)
+    back = reads_back(row.strategy, use)
+    shift = 1 if row.models[use.name].facts.shift or back else 0
+    ahead = 1 if use.attention == "causal" and not back else 0
     rows = [n for n, i in enumerate(fed) if i + shift < row.size]
     positions = [fed[n] + shift for n in rows]
     visits = [row.visits.get((stmt.site, i), 0) for i in positions]

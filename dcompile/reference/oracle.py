@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dcompile.controls import Controls
 from dcompile.diagnostic import error
-from dcompile.models import Model
+from dcompile.models import Model, by_name
 from dcompile.reference.forward import blank
 from dcompile.reference.result import Forced, Result
 from dcompile.reference.row import Draws, Row
@@ -20,7 +20,7 @@ from dcompile.strategy import NOISE, Canvas, Strategy, session_states, stops_on_
 
 def run(
     strategy: Strategy,
-    model: Model,
+    model: Model | Mapping[str, Model],
     prompt: Sequence[int],
     *,
     length: int,
@@ -56,9 +56,12 @@ def run(
 
 
 def begin(
-    strategy: Strategy, model: Model, prompt: Sequence[int], length: int, controls: Controls, forced: Forced | None
-) -> Row:
+    strategy: Strategy, model: Model | Mapping[str, Model], prompt: Sequence[int], length: int, controls: Controls,
+    forced: Forced | None,
+) -> Row:  # fmt: skip
     """The row before its first statement."""
+    models = by_name(strategy, model)
+    model = models[strategy.models[0].name]
     assert prompt and length > 0, "an empty prompt or canvas is refused before"
     start, canvas = len(prompt), strategy.canvas
     masks = canvas.init != "empty"
@@ -71,7 +74,7 @@ def begin(
     size = start + answer
     return Row(
         strategy, model, controls, [*prompt, *[mask_id] * answer], [False] * start + [masks] * answer, start, length,
-        blank(model, size), answer if masks else 0, forced, [0] * size,
+        {name: blank(m, size) for name, m in models.items()}, answer if masks else 0, models, forced, [0] * size,
     )  # fmt: skip
 
 

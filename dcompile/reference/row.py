@@ -26,6 +26,7 @@ class Row:
     """All that changes while a strategy runs. Positions are indices into `tokens`; the prompt is [0, start), the answer
     [start, end). A canvas that begins empty holds `filled` answer positions, a masked one all of them. `fixed`: those
     of a template. `blocks`: the variables of the loops over blocks around, outermost first.
+    `models` and `memories`: by the names of the strategy's models; `model` is the first one.
     `branch`: this is one of several branches, whose call is counted already."""
 
     strategy: Strategy
@@ -35,8 +36,9 @@ class Row:
     masked: list[bool]
     start: int
     length: int
-    memory: Memory
+    memories: dict[str, Memory]
     filled: int
+    models: Mapping[str, Model]
     forced: Forced | None = None
     order: list[int] = field(default_factory=list)
     fixed: set[int] = field(default_factory=set)

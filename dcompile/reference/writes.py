@@ -76,7 +76,8 @@ def _truncate(row: Row, behind: list[int]) -> None:
     if not behind:
         return
     row.filled = max(behind[0] - row.start, 0)
-    row.memory.stored -= set(range(row.end, row.size))
+    for memory in row.memories.values():
+        memory.stored -= set(range(row.end, row.size))
     for position in range(row.end, row.size):
         row.masked[position], row.order[position] = False, 0
 

@@ -7,6 +7,7 @@ from typing import Any
 from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
+GUIDED = {"guided": "guide"}  # strategies with a second model, of LLAMA's kind, and its name
 HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
 
@@ -42,6 +43,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "freedave_sdar_eager": ("tiny-sdar", {"block": 4}),
     "freedave_static": ("tiny-llada-gqa", {"block": 16}),
     "greedy": (LLAMA, {}),
+    "guided": ("tiny-llada", {"window": 6, "threshold": 0.002}),
     "hierarchy": ("tiny-llada", HALF),
     "hierarchy_remask": ("tiny-llada", {"block": 16, "threshold": 0.8, "again": 0.5}),
     # a larger share of what it fed last makes a random model amplify the last bit of a float to another token

@@ -10,7 +10,7 @@ import pytest
 import dcompile
 from dcompile.dsl import STANDARD
 from dcompile.verify import verify
-from tests.backends.library import LIBRARY, LLAMA
+from tests.backends.library import GUIDED, LIBRARY, LLAMA
 from tests.cli.checkpoint import write
 
 MODELS = Path(__file__).parents[1] / "conformance" / "models"
@@ -54,9 +54,14 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(folder)
 
 
-def build(name: str, target: str, loop: str, llama: Path, out: Path, batch: int = 1) -> Path:
+Place = Path | dict[str, str | Path]
+
+
+def build(name: str, target: str, loop: str, llama: Path, out: Path, batch: int = 1) -> Place:
     model, settings = LIBRARY[name]
-    place = llama if model == LLAMA else MODELS / model
+    place: Place = llama if model == LLAMA else MODELS / model
+    if name in GUIDED:
+        place = {"lm": MODELS / model, GUIDED[name]: write(out.with_name("guide"), vocab=512, layers=1)}
     rng = target != "tvm" or name == "diffusion_gemma"  # it draws at a temperature of its own
     dcompile.build(name, place, out, target, settings=settings, max_length=CAPACITY, loop=loop, batch=batch, rng=rng)
     return place

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dcompile.diagnostic import CompileError
 from dcompile.dsl import load
-from dcompile.dsl.checker import check_model
+from dcompile.dsl.checker import check_model, check_models
 from dcompile.model import Facts
 from dcompile.source import Source
 
@@ -46,15 +46,22 @@ def printed(example: Example) -> str:
         strategy = load(Source("example.dcs", example.text, MODELS), settings)
     except CompileError as e:
         return f"{e}\n"
-    found = [d for kind in models for d in check_model(strategy, facts(kind))]
+    if len(models) > 1:
+        kinds = zip(strategy.models, models, strict=True)
+        found = check_models(strategy, {use.name: facts(kind) for use, kind in kinds})
+    else:
+        found = [d for kind in models for d in check_model(strategy, facts(kind))]
     return "\n\n".join(map(str, found)) + ("\n" if found else "")
 
 
 def facts(kind: str) -> Facts:
-    """A small model of a kind: `causal`, `full`, `no-mask`, `shift`, `block_causal`."""
+    """A small model of a kind: `causal`, `full`, `no-mask`, `shift`, `block_causal`; `causal/500` has 500 tokens."""
+    kind, _, vocab = kind.partition("/")
     attention = kind if kind in ("causal", "block_causal") else "full"
     mask = None if kind in ("causal", "no-mask") else 3
-    return Facts("tiny", attention, kind == "shift", 512, 64, 2, 4, 2, 16, 2048, mask, (1,), source=f"tiny-{kind}")  # type: ignore[arg-type]
+    return Facts(
+        "tiny", attention, kind == "shift", int(vocab or 512), 64, 2, 4, 2, 16, 2048, mask, (1,), source=f"tiny-{kind}"
+    )  # type: ignore[arg-type]
 
 
 def accepted(path: Path) -> str:
