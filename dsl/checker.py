@@ -190,12 +190,15 @@ class Report:
         return "\n".join([*rows, *(f"\n{d}" for d in self.diagnostics)])
 
 
-def report(strategy: Strategy, facts: Mapping[str, Facts] | None = None, capacity: int | None = None, batch: int = 1,
-           kv_bytes: int = 4) -> Report:  # fmt: skip
+def report(
+    strategy: Strategy, facts: Facts | Mapping[str, Facts] | None = None, capacity: int | None = None,
+    batch: int = 1, kv_bytes: int = 4,
+) -> Report:  # fmt: skip
     """Verdicts on a strategy; with a model also its mistakes, with a capacity (`--max-length`) the bytes of all state.
 
     `kv_bytes` is the size of one number of the K/V cache. Diagnostics are returned, not raised.
     """
+    known = {strategy.models[0].name: facts} if isinstance(facts, Facts) else facts or {}
     world = survey(strategy)
     exact = cache(world, strategy)
     loss = lossless(world, strategy, exact)
@@ -208,8 +211,8 @@ def report(strategy: Strategy, facts: Mapping[str, Facts] | None = None, capacit
         for c in walk(strategy.body)
         if isinstance(c, Call)
     )
-    found = [*check(strategy), *(check_models(strategy, facts) if facts else [])]
-    memory = shapes.memory(strategy, facts or {}, capacity, batch, kv_bytes) if capacity else ()
+    found = [*check(strategy), *(check_models(strategy, known) if known else [])]
+    memory = shapes.memory(strategy, known, capacity, batch, kv_bytes) if capacity else ()
     return Report(
         strategy.name,
         loops,
