@@ -179,6 +179,3 @@ def unfit(strategy: Strategy) -> Iterator[Diagnostic]:
                 (Label(state_.span, "declared here"),),
                 "use it inside `for b in blocks(...)`; without `per block` it holds the whole canvas",
             )
-
-
-__all__ = ["adjust", "assign", "dimensions", "kl", "onehot", "probs", "spread", "state", "unfit", "whole"]

@@ -11,7 +11,6 @@ NOT_YET = {
     "tree": "draft trees",
     "draft": "draft trees",
     "accept": "verifying drafts with `accept`",
-    "extern": "rules written in Python",
     "schedule": "`schedule` blocks",
     "use": "`use`",
     "insert": "inserting positions",

@@ -103,6 +103,8 @@ def draw(scores: Sequence[tuple[Point, Scores]]) -> Figure:
     figure = Figure(figsize=(11, 2.9 * rows), layout="constrained")
     panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     lines = list(dict.fromkeys(p.line for p, _ in scores))
+    most = max(s.tokens_per_call for _, of in scores for s in of.values())
+    ticks = [2**n for n in range(int(most).bit_length())]
     for panel, task in zip(panels, tasks, strict=False):
         for n, line in enumerate(lines):
             of = sorted((s[task].tokens_per_call, s[task].accuracy) for p, s in scores if p.line == line)
@@ -110,12 +112,12 @@ def draw(scores: Sequence[tuple[Point, Scores]]) -> Figure:
         panel.set(
             title=task,
             xscale="log",
-            xlim=(0.85, 28),
+            xlim=(0.85, 1.2 * most),
             ylim=(-4, 104),
             xlabel="tokens a model call",
             ylabel="exact match, %",
         )
-        panel.set_xticks(ticks := [1, 2, 4, 8, 16, 24], labels=[str(t) for t in ticks])
+        panel.set_xticks(ticks, labels=[str(t) for t in ticks])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     for panel in panels[len(tasks) :]:

@@ -31,8 +31,7 @@ def branches(ctx: Context, stmt: Branches, run: Run) -> None:
     run(inner, stmt.body)
     best = _chain(_agreement(inner, fork, stmt, live), stmt.width)
     _count(ctx, fork)
-    first = next(iter(ctx.models.values()))
-    skipped = {"calls", "batch_calls", "fed", first.stored, *first.caches}
+    skipped = {"calls", "batch_calls", "fed", ctx.first.stored, *ctx.first.caches}
     for name in sorted((written(ctx, stmt.body) & ctx.values.keys()) - skipped):
         new = fork.pick(inner.values[name], best)
         if name == "order":  # where nothing was fed there was no call
@@ -49,7 +48,7 @@ def _store(ctx: Context, fork: Fork, kept: Kept, best: Tensor) -> None:
     for layer, (k, v) in kept.slots.fresh.items():
         chosen.fresh[layer] = (fork.pick(k, best), fork.pick(v, best))
     with ctx.recorder.tagged(**kept.tags):
-        keep(ctx, next(iter(ctx.models.values())), Frame(start, kept.width), fork.pick(kept.marks, best), chosen)
+        keep(ctx, ctx.first, Frame(start, kept.width), fork.pick(kept.marks, best), chosen)
 
 
 def _inner(ctx: Context, fork: Fork, live: Tensor) -> Context:

@@ -9,11 +9,10 @@ from dcompile.lower import dists, drift, shadows
 from dcompile.lower.context import Context, Dist, Frame, Used, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
-from dcompile.lower.frames import behind, canvas, look, places, store
+from dcompile.lower.frames import behind, bias_of, canvas, look, places, store
 from dcompile.lower.regions import frame_of, live
 from dcompile.lower.shadows import Rows
 from dcompile.lower.variables import mask_id
-from dcompile.ops import FLOOR
 from dcompile.strategy import REGION, Area, Call, Expr, Literal, ModelUse
 from dcompile.trace import Slots, call_backbone
 
@@ -93,14 +92,14 @@ def forward(
     ids = look(ctx, ctx.values["tokens"], frame) if tokens is None else tokens
     positions = torch.clamp(slots - ctx.inputs["pad"].reshape(-1, 1), min=0)
     pos = places(ctx, canvas(ctx)) - ctx.inputs["pad"].reshape(-1, 1)
-    fresh_bias = _bias(fed.unsqueeze(1) & _sees(used.use, positions, positions, condition is None))
+    fresh_bias = bias_of(fed.unsqueeze(1) & _sees(used.use, positions, positions, condition is None))
     caches = bias = None
     if not alone:
         here = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), frame, fed)
         stored = ctx.values[used.stored] & ~here
         if "canvas_end" in ctx.values:
             stored = stored & live(ctx, canvas(ctx))
-        bias = _bias(stored.unsqueeze(1) & _sees(used.use, positions, pos, condition is None))
+        bias = bias_of(stored.unsqueeze(1) & _sees(used.use, positions, pos, condition is None))
         caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in used.layers]
     slots_of_call = Slots(caches, bias, fresh_bias)
     if ctx.fork is not None:
@@ -136,9 +135,12 @@ def keep(ctx: Context, used: Used, frame: Frame, kept: Tensor, slots: Slots, unu
 
 
 def _condition(ctx: Context, stmt: Call, frame: Frame) -> Tensor | None:
+    """What a call that predicts feeds a canvas model beside the tokens [B, W, V], zeros where there is nothing yet."""
     if ctx.models[stmt.model].use.attention != "canvas" or stmt.name is None:
         return None
-    return dists.condition(ctx, stmt.condition, frame)
+    if stmt.condition is None:
+        return torch.zeros(ctx.batch, frame.width, ctx.model.facts.vocab)
+    return dists.probabilities(ctx, stmt.condition, frame)
 
 
 def _sees(use: ModelUse, query: Tensor, key: Tensor, encodes: bool) -> Tensor:
@@ -153,17 +155,13 @@ def _sees(use: ModelUse, query: Tensor, key: Tensor, encodes: bool) -> Tensor:
     return torch.ones(1, 1, 1, dtype=torch.bool)
 
 
-def _bias(attended: Tensor) -> Tensor:
-    return torch.where(attended.unsqueeze(1), 0.0, FLOOR)
-
-
 def _guided(ctx: Context, guidance: Expr, frame: Frame, fed: Tensor, conditional: Tensor) -> Tensor:
     """Classifier-free guidance: u + (g + 1)(c - u), u from the canvas with its prompt masked (LLaDA's generate)."""
     before = ctx.values["tokens"]
     prompt = ctx.value(Area(REGION, guidance.span, "prompt"), frame)
     hidden_tokens = torch.where(prompt, mask_id(ctx), look(ctx, before, frame))
     ctx.values["tokens"] = store(ctx, before, frame, hidden_tokens)
-    u: Tensor = ctx.model.head(forward(ctx, next(iter(ctx.models.values())), frame, fed, None, alone=True))
+    u: Tensor = ctx.model.head(forward(ctx, ctx.first, frame, fed, None, alone=True))
     ctx.values["tokens"] = before
     scale = ctx.value(guidance, None).to(torch.float32).reshape(-1, 1, 1) + 1
     return u + scale * (conditional - u)

@@ -122,6 +122,11 @@ class Context:
     depth: int = 0
     fork: Fork | None = None
 
+    @property
+    def first(self) -> Used:
+        """The model that the strategy names first: the canvas and its tokens are in its terms."""
+        return self.models[self.strategy.models[0].name]
+
     def value(self, expr: Expr, frame: Frame | None) -> Tensor:
         """An expression on a frame's slots [B, W], or, one for a row, [B]."""
         return self.evaluate(self, expr, frame)

@@ -90,10 +90,8 @@ def divergence(ctx: Context, expr: Divergence, frame: Frame) -> Tensor:
     return result if frame.sorted_by is None else torch.gather(result, 1, frame.sorted_by)
 
 
-def condition(ctx: Context, expr: Expr | None, frame: Frame) -> Tensor:
-    """The probabilities that a canvas model is fed [B, W, V], zeros where there are none."""
-    if expr is None:
-        return torch.zeros(ctx.batch, frame.width, ctx.model.facts.vocab)
+def probabilities(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
+    """The probabilities of a distribution [B, W, V], zeros where it is none."""
     kept = ctx.value(expr, frame)
     return torch.where(kept[:, :, :1] < NONE, torch.exp(kept), 0.0)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
 from dcompile.lower.context import Context, Frame
-from dcompile.lower.frames import canvas, look, places, rows, store
+from dcompile.lower.frames import bias_of, canvas, look, places, rows, store
 from dcompile.lower.regions import live
 from dcompile.lower.variables import feature_names
 from dcompile.models.layers import KNOWN, is_plain
@@ -98,7 +98,7 @@ def _slots(ctx: Context, here: Tensor, chosen: Tensor) -> Slots:
     stored = ctx.values["stored"] & ~torch.scatter(empty, 1, here, chosen)
     if "canvas_end" in ctx.values:
         stored = stored & live(ctx, canvas(ctx))
-    bias, fresh = (torch.where(m.reshape(ctx.batch, 1, 1, -1), 0.0, FLOOR) for m in (stored, chosen))
+    bias, fresh = (bias_of(m.unsqueeze(1)) for m in (stored, chosen))
     layers = range(ctx.model.facts.layers)
     caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in layers]
     width = here.shape[1]

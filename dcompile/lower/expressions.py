@@ -100,7 +100,7 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
         case OneHot():
             return dists.onehot(ctx, expr, frame)
         case Probabilities(of=of):
-            return dists.condition(ctx, of, frame)
+            return dists.probabilities(ctx, of, frame)
         case Score(kind="dist"):
             return dists.whole(ctx, expr, frame)
         case Area():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Frame
+from dcompile.ops import FLOOR
 
 
 def canvas(ctx: Context) -> Frame:
@@ -42,6 +43,11 @@ def store(ctx: Context, values: Tensor, frame: Frame, new: Tensor) -> Tensor:
 def behind(marks: Tensor) -> Tensor:
     """Marks [B, W] moved one place to the right."""
     return torch.cat([torch.zeros_like(marks[:, :1]), marks[:, :-1]], dim=1)
+
+
+def bias_of(attended: Tensor) -> Tensor:
+    """What attention adds to scores [B, 1, W, N]: 0 where a row attends to a key (bool [B, W, N]), FLOOR where not."""
+    return torch.where(attended.unsqueeze(1), 0.0, FLOOR)
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Dist, Frame
-from dcompile.lower.frames import canvas, places
+from dcompile.lower.frames import bias_of, canvas, places
 from dcompile.lower.regions import frame_of, live
 from dcompile.lower.variables import mask_id
 from dcompile.ops import FLOOR
@@ -43,8 +43,8 @@ def backbone(
     masks = torch.full((ctx.batch, extra), mask_id(ctx), dtype=torch.int64)
     theirs = torch.clamp(own - ctx.inputs["pad"].reshape(-1, 1), min=0)
     here = places(ctx, frame).expand(ctx.batch, width)
-    others = _allow(fed.unsqueeze(1) & (here.unsqueeze(1) != own.unsqueeze(2)))
-    among = _allow(shadow.fed.unsqueeze(1).expand(ctx.batch, extra, extra))
+    others = bias_of(fed.unsqueeze(1) & (here.unsqueeze(1) != own.unsqueeze(2)))
+    among = bias_of(shadow.fed.unsqueeze(1).expand(ctx.batch, extra, extra))
     bias = slots.fresh_bias.expand(ctx.batch, 1, width, width)
     unseen = torch.full((ctx.batch, 1, width, extra), FLOOR)
     fresh = torch.cat([torch.cat([bias, unseen], 3), torch.cat([others, among], 3)], 2)
@@ -70,7 +70,3 @@ def read(ctx: Context, stmt: Call, shadow: Rows, hidden: Tensor) -> None:
     now = dict(ctx.values)
     made = Dist(stmt.site, logits, shadow.frame, False, False, temperature, None, now, shadow.fed)
     ctx.dists[stmt.shadow.name] = made
-
-
-def _allow(attended: Tensor) -> Tensor:
-    return torch.where(attended.unsqueeze(1), 0.0, FLOOR)

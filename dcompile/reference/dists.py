@@ -56,6 +56,3 @@ def bounded(row: Row, state: State, item: Tensor, initial: Tensor) -> Tensor:
     around = [row.variables[loop.var] for loop in outer_blocks(row.strategy.body) if loop.var in row.blocks]
     inside = around[0] if around else torch.zeros(row.size, dtype=torch.bool)
     return torch.where(inside[:, None], item, initial)
-
-
-__all__ = ["adjust", "bounded", "column", "divergence", "onehot", "probabilities", "stored"]

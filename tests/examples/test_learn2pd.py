@@ -34,7 +34,12 @@ def test_a_recording_ends_where_all_is_right() -> None:
     for prompt in range(4):
         steps = right[number == prompt]
         assert 1 <= len(steps) <= llada_model.ANSWER_LENGTH
-        assert steps[-1].all() or len(steps) > 1  # the last step leaves nothing masked, by agreement or by force
+
+
+def test_what_the_model_is_sure_of_takes_one_step() -> None:
+    _, right, number = train_filter.record(llada_model.load_checkpoint(), prompts("copy", 4))
+    assert right.all()
+    assert sorted(number.tolist()) == [0, 1, 2, 3]
 
 
 def test_training_finds_what_separates() -> None:
