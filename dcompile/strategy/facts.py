@@ -1,0 +1,81 @@
+"""What can be read off a Strategy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from dcompile.source import Span
+from dcompile.strategy.declarations import ModelUse, State, Strategy
+from dcompile.strategy.expressions import Ended, Random
+from dcompile.strategy.statements import For, ForBlocks, If, Repeat, Stmt, Stop, While, Write
+from dcompile.strategy.types import Type
+
+RESERVED = re.compile(
+    r"tokens|masked|order|stored\d*|calls|batch_calls|fed|filled|canvas_end|done|ended|go|chunk|count|fresh|turn|tail_row|next"
+    r"|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
+    r"|(k|v|visits|broken|block|attended|forwarded)\d+|(session|rows|tail)_\w+"
+)
+"""Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`,
+`session_n` becomes `own_session_n`)."""
+
+
+NOISE = 1 << 20
+"""Random streams: a call's is its `site`, the first canvas has NOISE, and the `noise` of a `site` NOISE + 1 + site. Any
+token of the vocabulary is as likely as another: `word * vocab // 2^32` of the 32-bit word."""
+RANDOM = 1 << 21
+"""The stream of `random()` of a `site` is RANDOM + site."""
+
+
+def is_noisy(strategy: Strategy) -> bool:
+    """Whether something is drawn at random even at temperature 0."""
+    noises = (isinstance(n, Random) or (isinstance(n, Write) and n.action == "noise") for n in walk(strategy.body))
+    return strategy.canvas.init == "uniform" or any(noises)
+
+
+def session_states(strategy: Strategy) -> tuple[State, ...]:
+    """The states that go from one run to the next."""
+    return tuple(s for s in strategy.states if s.lifetime == "session")
+
+
+def outer_blocks(body: tuple[Stmt, ...]) -> Iterator[ForBlocks]:
+    """The loops over blocks that stand in no other one."""
+    for node in body:
+        if isinstance(node, ForBlocks):
+            yield node
+        elif isinstance(node, If):
+            yield from outer_blocks(node.then + node.orelse)
+        elif isinstance(node, (For, While, Repeat)):
+            yield from outer_blocks(node.body)
+
+
+def held(state: State, strategy: Strategy) -> int | None:
+    """How many positions a state holds, None for those of the whole canvas, 0 for one value a row."""
+    if not state.type.each:
+        return 0
+    if not state.type.wide or state.lifetime != "block":
+        return None
+    return max((loop.size for loop in outer_blocks(strategy.body)), default=1)
+
+
+def reads_back(strategy: Strategy, use: ModelUse) -> bool:
+    """Whether a causal model is read as a shifted one, each position from the one before: on any canvas but an empty
+    one, whose `append` reads what follows `last`."""
+    return use.attention == "causal" and strategy.canvas.init != "empty"
+
+
+def stops_on_eos(strategy: Strategy) -> bool:
+    """Whether an eos ends a row: `stop on eos`, or `eos` in a condition."""
+    return any(isinstance(n, Ended) or (isinstance(n, Stop) and n.condition is None) for n in walk(strategy.body))
+
+
+def walk(node: object) -> Iterator[object]:
+    """Every dataclass node below `node`, itself first, in written order; spans excluded."""
+    if isinstance(node, tuple):
+        for item in node:
+            yield from walk(item)
+    elif is_dataclass(node) and not isinstance(node, (Span, Type)):
+        yield node
+        for f in fields(node):
+            yield from walk(getattr(node, f.name))

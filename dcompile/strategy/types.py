@@ -1,0 +1,31 @@
+"""What a value of a Strategy is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal as OneOf
+
+Base = OneOf["int", "float", "bool", "token", "dist"]
+
+
+@dataclass(frozen=True)
+class Type:
+    """What an expression is: `base`, whether there is one value for each position, and whether for each token of the
+    vocabulary too. A `dist` is a distribution per position: float32 log-probabilities, NONE everywhere for `none`."""
+
+    base: Base
+    each: bool = False
+    wide: bool = False
+
+    def __str__(self) -> str:
+        if self == REGION:
+            return "region"
+        if self.base == "dist":
+            return "dist"
+        return self.base + " per position" * self.each + " and token" * self.wide
+
+
+INT, FLOAT, BOOL, TOKEN = Type("int"), Type("float"), Type("bool"), Type("token")
+REGION, FIELD, TOKENS = Type("bool", True), Type("float", True), Type("token", True)
+DIST, TABLE = Type("dist", True, True), Type("float", True, True)
+NONE = 1.0  # no logarithm of a probability
