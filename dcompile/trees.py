@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
+
+from dcompile.diagnostic import CompileError, Diagnostic, Label, error
+from dcompile.source import Source, Span
+
+LIMIT = 1024
+"""The most nodes that a tree may have, the root included: a call is fed all of them."""
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -55,3 +65,140 @@ class Tree:
 def chain(length: int) -> Tree:
     """`length` nodes below the root, each the only child of the one before."""
     return Tree(tuple(max(i - 1, 0) for i in range(length + 1)), (0,) * (length + 1))
+
+
+def expand(*widths: int) -> Tree:
+    """Every node of depth d has `widths[d]` children."""
+    parents, ranks, level = [0], [0], [0]
+    for width in widths:
+        below: list[int] = []
+        for parent in level:
+            below += range(len(parents), len(parents) + width)
+            parents += [parent] * width
+            ranks += range(width)
+            if len(parents) > LIMIT:
+                raise error("bad-tree", f"{' x '.join(map(str, widths))} gives more than {LIMIT} nodes", FEWER)
+        level = below
+    return Tree(tuple(parents), tuple(ranks))
+
+
+def paths(shape: Sequence[Sequence[int]]) -> Tree:
+    """The tree with a node at each of these paths of ranks: `[0]` is the root's first child, `[0, 1]` its second.
+
+    Raises CompileError `bad-tree` where a path lacks its beginning or a sibling of lower rank, or stands twice.
+    """
+    nodes: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
+    for path in map(tuple, shape):
+        if not path:
+            raise error("bad-tree", "the root is not listed: a path has at least one rank")
+        if path in nodes:
+            raise error("bad-tree", f"the path {list(path)} stands twice")
+        nodes[path] = (path[:-1], path[-1])
+    for path, fault in _faults(nodes, ()):
+        raise error("bad-tree", f"the path {list(path)}: {fault}")
+    return _ordered(nodes, ())
+
+
+def read(text: str, path: str) -> Tree:
+    """A tree file: a line `NODE PARENT RANK` for each node but the root, which is 0; `#` starts a comment.
+
+    The lines may stand in any order and the numbers be any; nodes are counted anew by depth, parent and rank.
+    Raises CompileError `bad-tree` with every mistake of the first kind found, each at its line.
+    """
+    source = Source(path, text)
+    lines: dict[int, Span] = {}
+    nodes: dict[int, tuple[int, int]] = {}
+    found: list[Diagnostic] = []
+    for span, words in _lines(source):
+        numbers = [int(w) for w in words if w.isascii() and w.isdigit() and len(w) < 10]
+        if len(words) != 3 or len(numbers) != 3:
+            found.append(_bad(span, "a line is `NODE PARENT RANK`: three numbers from 0", "not three numbers"))
+        elif numbers[0] == 0:
+            found.append(_bad(span, "node 0 is the root, which is not listed", "node 0"))
+        elif numbers[0] in nodes:
+            again = Label(lines[numbers[0]], "first here")
+            found.append(_bad(span, f"node {numbers[0]} stands twice", "again", again))
+        else:
+            lines[numbers[0]], nodes[numbers[0]] = span, (numbers[1], numbers[2])
+    if not found and not nodes:
+        found.append(_bad(Span(0, 1, source), "the tree has no node below its root", ""))
+    if not found:
+        found = [_bad(lines[node], f"node {node}: {fault}", "") for node, fault in _faults(nodes, 0)]
+    if not found and len(nodes) >= LIMIT:
+        span = list(lines.values())[LIMIT - 1]
+        found.append(_bad(span, f"{len(nodes) + 1} nodes with the root, and {LIMIT} is the most", "", help=FEWER))
+    if found:
+        raise CompileError(found)
+    return _ordered(nodes, 0)
+
+
+FEWER = "fewer children at the first levels cut the most"
+
+
+def _lines(source: Source) -> Iterator[tuple[Span, list[str]]]:
+    """The span and the words of each line that says something."""
+    start = 0
+    for line in source.text.splitlines(keepends=True):
+        said = line.partition("#")[0]
+        if said.strip():
+            first = start + len(said) - len(said.lstrip())
+            yield Span(first, first + len(said.strip()), source), said.split()
+        start += len(line)
+
+
+def _bad(span: Span, title: str, words: str, *others: Label, help: str | None = None) -> Diagnostic:
+    return Diagnostic("bad-tree", title, Label(span, words), others, help)
+
+
+def _faults(nodes: Mapping[K, tuple[K, int]], root: K) -> Iterator[tuple[K, str]]:
+    """The nodes (each with its parent and rank) that no tree from `root` has, and why."""
+    taken: dict[tuple[K, int], K] = {}
+    for node, (parent, rank) in nodes.items():
+        if parent != root and parent not in nodes:
+            yield node, f"its parent {_name(parent)} is not in the tree"
+        if rank < 0:
+            yield node, f"its rank {rank} is below 0"
+        if (parent, rank) in taken:
+            yield node, f"its sibling {_name(taken[parent, rank])} has the same rank {rank}"
+        taken.setdefault((parent, rank), node)
+    for node, (parent, rank) in nodes.items():
+        if rank > 0 and (parent, rank - 1) not in taken:
+            yield node, f"it has rank {rank}, and no sibling has rank {rank - 1}"
+    reached = set(_reached(nodes, root))
+    for node in nodes:
+        if node not in reached and _comes_back(nodes, node):
+            yield node, "it is its own ancestor"
+
+
+def _name(node: object) -> str:
+    return str(list(node)) if isinstance(node, tuple) else str(node)
+
+
+def _comes_back(nodes: Mapping[K, tuple[K, int]], node: K) -> bool:
+    """Whether the parents of a node lead to itself."""
+    at, seen = nodes[node][0], {node}
+    while at in nodes and at not in seen:
+        seen.add(at)
+        at = nodes[at][0]
+    return at == node
+
+
+def _reached(nodes: Mapping[K, tuple[K, int]], root: K) -> Iterator[K]:
+    """The root and what is below it, by depth, then parent, then rank."""
+    below: dict[K, list[tuple[int, K]]] = {}
+    for node, (parent, rank) in nodes.items():
+        below.setdefault(parent, []).append((rank, node))
+    level = [root]
+    while level:
+        yield from level
+        level = [kid for node in level for _, kid in sorted(below.get(node, []), key=lambda k: k[0])]
+
+
+def _ordered(nodes: Mapping[K, tuple[K, int]], root: K) -> Tree:
+    """The tree of nodes that have no faults."""
+    order = list(_reached(nodes, root))
+    number = {node: i for i, node in enumerate(order)}
+    return Tree(
+        (0, *(number[nodes[n][0]] for n in order[1:])),
+        (0, *(nodes[n][1] for n in order[1:])),
+    )
