@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from dcompile.strategy import Area, Expr, Literal, Name, Op, Stmt, Strategy, Type
+from dcompile.strategy import VOCABULARY, Area, Expr, Literal, Name, Op, Stmt, Strategy, Type
+from dcompile.trees import Tree
 
 HIDDEN = ("span", "type", "text")
 
@@ -33,7 +35,9 @@ def _strategy(strategy: Strategy) -> Iterator[str]:
         yield f"  extern {extern.name}: {', '.join(map(str, extern.taken))} -> {extern.given}"
     yield f"  canvas {_arguments(strategy.canvas)}"
     for state in strategy.states:
-        yield f"  state {state.name}: {state.type} = {_value(state.init)} per {state.lifetime}"
+        sides = ", ".join("vocab" if side == VOCABULARY else str(side) for side in state.sizes)
+        type = f"{state.type}[{sides}]" if sides else f"{state.type}"
+        yield f"  state {state.name}: {type} = {_value(state.init)} per {state.lifetime}"
     yield from _body(strategy.body, "  ")
 
 
@@ -71,6 +75,8 @@ def _value(value: Any) -> str:
         return f"{value.op}({', '.join(map(_value, value.args))})"
     if isinstance(value, Expr):
         return f"{type(value).__name__.lower()}({_arguments(value)})"
+    if isinstance(value, Tree):
+        return f"tree of {value.size} nodes, by depth {' '.join(map(str, Counter(value.depths).values()))}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_value, value))}]"
     return str(value) if isinstance(value, (Type, int, float, str)) else repr(value)

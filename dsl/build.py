@@ -39,6 +39,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def _maybe(self, token: Token | None) -> syntax.Ident | None:
         return None if token is None else self._ident(token)
 
+    def _text(self, path: Token) -> syntax.Text:
+        return syntax.Text(self._ident(path).span, str(path)[1:-1])
+
     # ------------------------------------------------------------ the whole
 
     def start(self, meta: Meta, items: list[Any]) -> syntax.File:
@@ -73,17 +76,15 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     def module(self, meta: Meta, c: list[Any]) -> syntax.Module:
         name, taken, inputs, given, outputs, path = c
-        text = syntax.Text(self._ident(path).span, str(path)[1:-1])
         span, named = self._span(meta), self._ident(name)
-        return syntax.Module(span, named, self._ident(taken), inputs, self._ident(given), outputs, text)
+        return syntax.Module(span, named, self._ident(taken), inputs, self._ident(given), outputs, self._text(path))
 
     def taken(self, meta: Meta, c: list[Any]) -> syntax.Taken:
         return syntax.Taken(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2] or ())
 
     def extern(self, meta: Meta, c: list[Any]) -> syntax.Extern:
         name, *taken, given, dims, path = c
-        text = syntax.Text(self._ident(path).span, str(path)[1:-1])
-        parameters = tuple(t for t in taken if t is not None)
+        parameters, text = tuple(t for t in taken if t is not None), self._text(path)
         return syntax.Extern(self._span(meta), self._ident(name), parameters, self._ident(given), dims or (), text)
 
     def canvas(self, meta: Meta, c: list[Any]) -> syntax.Canvas:
@@ -92,6 +93,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def state(self, meta: Meta, c: list[Any]) -> syntax.State:
         name, kind, dims, init, life = c
         return syntax.State(self._span(meta), self._ident(name), self._ident(kind), dims or (), init, self._maybe(life))
+
+    def tree(self, meta: Meta, c: list[Any]) -> syntax.Tree:
+        return syntax.Tree(self._span(meta), self._ident(c[0]), self._text(c[1]) if isinstance(c[1], Token) else c[1])
 
     def dimensions(self, meta: Meta, c: list[Any]) -> tuple[syntax.Expr, ...]:
         return tuple(c)
@@ -169,6 +173,27 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         named, inside = self._ident(name), within is not None
         return syntax.Branches(self._span(meta), named, start, stop, body, inside, tokens, region)
 
+    def draft(self, meta: Meta, c: list[Any]) -> syntax.Draft:
+        name, shape, root, (field, tokens, model, drawn) = c
+        named, at = self._ident(name), self._ident(root)
+        return syntax.Draft(self._span(meta), named, shape, at, field, tokens, model, drawn)
+
+    def drafted(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
+        return self._ident(c[0]), c[1], None, None
+
+    def drafter(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
+        return None, None, self._ident(c[0]), self._maybe(c[1])
+
+    def accept_where(self, meta: Meta, c: list[Any]) -> syntax.Accept:
+        return syntax.Accept(self._span(meta), self._ident(c[0]), None, None, c[1])
+
+    def accept_by(self, meta: Meta, c: list[Any]) -> syntax.Accept:
+        draft, rule, arguments, where = c
+        return syntax.Accept(self._span(meta), self._ident(draft), self._ident(rule), arguments, where)
+
+    def fill(self, meta: Meta, c: list[Any]) -> syntax.Fill:
+        return syntax.Fill(self._span(meta), self._ident(c[0]), tuple(c[1:-1]), c[-1])
+
     def if_else(self, meta: Meta, c: list[Any]) -> syntax.If:
         orelse = () if c[2] is None else c[2] if isinstance(c[2], tuple) else (c[2],)
         return syntax.If(self._span(meta), c[0], c[1], orelse)
@@ -209,6 +234,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     def method(self, meta: Meta, c: list[Any]) -> syntax.Method:
         return syntax.Method(self._span(meta), c[0], self._ident(c[1]), c[2])
+
+    def index(self, meta: Meta, c: list[Any]) -> syntax.Index:
+        return syntax.Index(self._span(meta), c[0], tuple(x for x in c[1:] if x is not None))
 
     def arguments(self, meta: Meta, c: list[Any]) -> tuple[syntax.Argument, ...]:
         return tuple(x for x in c if x is not None)

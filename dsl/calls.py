@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import drift, embeds, shadows, syntax
+from dcompile.dsl import drafts, drift, embeds, shadows, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
@@ -25,7 +25,10 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
             wrong.span if wrong else node.span,
             help=f"`{node.function.name}(everything)`",
         )
-    feed = region(ctx, scope, node.arguments[0].value, "what is fed")
+    nodes = drafts.feed(scope, node.arguments[0].value)
+    if nodes is not None:
+        drafts.fits(ctx, binding, name, node, options)
+    feed = nodes or region(ctx, scope, node.arguments[0].value, "what is fed")
     given = _options(ctx, scope, options)
     asked = named.get("self_condition")
     condition = _condition(ctx, scope, asked, binding, name) if asked else None
@@ -63,7 +66,10 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         unique = ctx.unique(name.name)
         ctx.serial += 1
         hidden = shadows.made(ctx, name, binding, given["shadow"])
-        scope.names[name.name] = Distribution(unique, binding.use.name, feed, ctx.serial, name.span, hidden)
+        made = Distribution(unique, binding.use.name, feed, ctx.serial, name.span, hidden)
+        scope.names[name.name] = made
+        if nodes is not None:
+            ctx.fed.setdefault(nodes.draft, []).append(made)
         scope.stale.pop(name.name, None)
         ctx.assigned.append((scope.function, name.name))
     span = name.span.to(node.span) if name else node.span

@@ -13,7 +13,7 @@ from dcompile.dsl.verdicts import Verdict, cache, lossless
 from dcompile.dsl.verified import drafts
 from dcompile.model import Facts
 from dcompile.source import Span
-from dcompile.strategy import Branches, Call, MaskToken, ModelUse, Strategy, Write, walk
+from dcompile.strategy import Branches, Call, Draft, Found, MaskToken, ModelUse, Strategy, TextAt, Write, walk
 
 
 def check(strategy: Strategy) -> list[Diagnostic]:
@@ -64,6 +64,10 @@ def _canvas(strategy: Strategy) -> list[Diagnostic]:
     also = (Label(strategy.canvas.span, "the canvas"),)
     return [
         Diagnostic("wrong-canvas", words[0], Label(n.span), also, f"write {words[1]}") for n, words in found if words
+    ] + [
+        Diagnostic("wrong-canvas", "a draft tree grows behind an `empty` canvas", Label(n.span), also, "`empty(length)`")
+        for n in walk(strategy.body)
+        if isinstance(n, (Draft, Found, TextAt)) and strategy.canvas.init != "empty"
     ] + [
         Diagnostic("wrong-canvas", "branches draft masked positions", Label(head(n.span)), also, "`masked(length)`")
         for n in walk(strategy.body)

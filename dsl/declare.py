@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label, suggest
-from dcompile.dsl import dists, syntax
+from dcompile.dsl import dists, syntax, tables
 from dcompile.dsl.mistakes import not_yet
-from dcompile.dsl.scope import Context, Failed, ModelName, Scope, TokenList, Value, Variable
+from dcompile.dsl.scope import Context, Failed, ModelName, Scope, Table, TokenList, Value, Variable
 from dcompile.dsl.values import constant, convert, expression
 from dcompile.strategy import (
     BOOL,
@@ -224,6 +224,8 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
             node.lifetime.span,
             help=suggest(lifetime, LIFETIMES, "lifetimes"),
         )
+    if tables.is_table(node) and node.kind.name != "dist":
+        return _table(ctx, scope, node, lifetime)
     if node.kind.name == "dist":
         type, init = dists.state(ctx, node)
     else:
@@ -237,6 +239,15 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
     unique = ctx.unique(named) if RESERVED.fullmatch(named) else named
     scope.names[named] = Variable(unique, type, True, node.name.span)
     return State(unique, type, init, lifetime, node.span)  # type: ignore[arg-type]
+
+
+def _table(ctx: Context, scope: Scope, node: syntax.State, lifetime: str) -> State:
+    """`state table: token[vocab, 8] = 0`."""
+    sizes, type = tables.sizes(ctx, scope, node), Type(node.kind.name)  # type: ignore[arg-type]
+    init, named = _init(ctx, scope, node, type), node.name.name
+    unique = ctx.unique(named) if RESERVED.fullmatch(named) else named
+    scope.names[named] = Table(unique, type, sizes, node.name.span)
+    return State(unique, type, init, lifetime, node.span, sizes)  # type: ignore[arg-type]
 
 
 def _init(ctx: Context, scope: Scope, node: syntax.State, type: Type) -> Expr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dcompile.diagnostic import Diagnostic, Label
-from dcompile.dsl import syntax
+from dcompile.dsl import nodes, syntax
 from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import Context, Distribution, Failed, Scope, Value, Variable, lookup
 from dcompile.dsl.values import builtin, described, value
@@ -76,6 +76,7 @@ def whole(ctx: Context, scope: Scope, node: syntax.Expr, what: str) -> Expr:
     if isinstance(node, syntax.Word) and builtin(scope, node.span, node.name) is None:
         binding = lookup(ctx, scope, node.name, node.span)
         if isinstance(binding, Distribution):
+            nodes.canvas(ctx, scope, binding, node.span)
             return Score(DIST, node.span, binding.name, "dist")
         if isinstance(binding, Variable) and binding.type == DIST:
             return Name(DIST, node.span, binding.name)
@@ -135,6 +136,7 @@ def _distribution(ctx: Context, scope: Scope, node: syntax.Expr) -> Distribution
     if isinstance(node, syntax.Word) and builtin(scope, node.span, node.name) is None:
         binding = lookup(ctx, scope, node.name, node.span)
         if isinstance(binding, Distribution):
+            nodes.canvas(ctx, scope, binding, node.span)
             return binding
     ctx.fail(
         "misplaced-option",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label, error, suggest
-from dcompile.dsl import syntax
+from dcompile.dsl import drafts, syntax
 from dcompile.dsl.checker import check
 from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
 from dcompile.dsl.externs import extern
@@ -16,18 +16,19 @@ from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope, 
 from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
+from dcompile.dsl.tables import index
 from dcompile.source import Span
 from dcompile.strategy import Canvas, Extern, Module, Param, State, Strategy, Type
 
 LARGEST = 50_000
 DEEPEST = 200
 SET = (syntax.Param, syntax.Module, syntax.Extern)  # what `--set` may name
-DECLARATIONS = (*SET, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
+DECLARATIONS = (*SET, syntax.Model, syntax.Canvas, syntax.State, syntax.Tree, syntax.Require, syntax.Function)
 
 
 def elaborate(file: syntax.File, settings: Mapping[str, Setting] | None = None) -> Strategy:
     """The meaning of a file with one strategy; `settings` replace parameters. Raises CompileError with all mistakes."""
-    ctx = Context(apply, score)
+    ctx = Context(apply, score, index)
     top = Scope()
     functions = [item for item in file.items if isinstance(item, syntax.Function)]
     strategies = [item for item in file.items if isinstance(item, syntax.Strategy)]
@@ -135,7 +136,7 @@ def _strategy(
 
 
 def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str, Setting], given: Declared) -> None:
-    name = member.name if isinstance(member, (*SET, syntax.Model, syntax.State)) else None
+    name = member.name if isinstance(member, (*SET, syntax.Model, syntax.State, syntax.Tree)) else None
     try:
         if name is not None:
             _free(ctx, scope, name)
@@ -152,6 +153,8 @@ def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str
                 given.canvases.append(canvas(ctx, member, given.canvases))
             case syntax.State():
                 given.states.append(state(ctx, scope, member))
+            case syntax.Tree():
+                drafts.tree(ctx, scope, member)
             case syntax.Require():
                 given.lossless = _require(ctx, member)
     except Failed:

@@ -210,6 +210,12 @@ def simple(node: syntax.Stmt) -> str:
             return f"break when {expr(condition)}" if condition else "break"
         case syntax.Stop(_, condition):
             return f"stop when {expr(condition)}" if condition else "stop on eos"
+        case syntax.Draft():
+            return _draft(node)
+        case syntax.Accept():
+            return _accept(node)
+        case syntax.Fill(_, table, index, value):
+            return f"{table.name}[{', '.join(map(expr, index))}] = {expr(value)}"
         case syntax.Return(_, value):
             return f"return {expr(value)}"
         case syntax.Require(_, what):
@@ -217,8 +223,24 @@ def simple(node: syntax.Stmt) -> str:
     return declaration(node)
 
 
+def _draft(node: syntax.Draft) -> str:
+    head = f"draft {node.name.name} = {expr(node.shape, 'postfix')} from {node.root.name}"
+    if node.model is not None:
+        return f"{head} by {node.model.name}" + (f" drawing {node.drawn.name}" if node.drawn else "")
+    assert node.field is not None and node.tokens is not None
+    return f"{head} {{ {node.field.name} = {expr(node.tokens)} }}"
+
+
+def _accept(node: syntax.Accept) -> str:
+    words = [f"accept {node.draft.name}"]
+    if node.rule is not None:
+        given = "" if node.arguments is None else f"({', '.join(map(_argument, node.arguments))})"
+        words += [f"by {node.rule.name}{given}", *(["or"] if node.where else [])]
+    return " ".join([*words, *([f"where {expr(node.where)}"] if node.where else [])])
+
+
 def declaration(node: syntax.Stmt) -> str:
-    """`param`, `model`, `module`, `extern`, `canvas`, `state`."""
+    """`param`, `model`, `module`, `extern`, `canvas`, `state`, `tree`."""
     match node:
         case syntax.Param(_, name, kind, default, low, high):
             typed = f": {kind.name}" if kind else ""
@@ -238,6 +260,8 @@ def declaration(node: syntax.Stmt) -> str:
         case syntax.State(_, name, kind, dimensions, init, lifetime):
             life = f" per {lifetime.name}" if lifetime else ""
             return f"state {name.name}: {kind.name}{_sized(dimensions)} = {expr(init)}{life}"
+        case syntax.Tree(_, name, shape):
+            return f"tree {name.name} = " + (f'"{shape.value}"' if isinstance(shape, syntax.Text) else expr(shape))
     raise AssertionError(node)
 
 
@@ -284,6 +308,8 @@ def _expr(node: syntax.Expr) -> tuple[str, str]:
             return "postfix", f"{expr(value, 'postfix')}.{name.name}"
         case syntax.Method(_, value, name, arguments):
             return "postfix", f"{expr(value, 'postfix')}.{name.name}({', '.join(map(_argument, arguments))})"
+        case syntax.Index(_, value, items):
+            return "postfix", f"{expr(value, 'postfix')}[{', '.join(map(expr, items))}]"
         case syntax.Unary(_, "not", operand):
             return "not", f"not {expr(operand, 'not')}"
         case syntax.Unary(_, _, operand):

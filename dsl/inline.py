@@ -13,11 +13,14 @@ from dcompile.dsl.scope import (
     Callable,
     Context,
     Distribution,
+    DraftName,
     Failed,
     ModelName,
     Scope,
+    Table,
     TokenList,
     Trained,
+    TreeName,
     Value,
     lookup,
 )
@@ -26,6 +29,7 @@ from dcompile.source import Span
 from dcompile.strategy import Expr
 
 DEEPEST = 16
+PASSED = (Distribution, ModelName, TokenList, Trained, Table, TreeName, DraftName)  # as they are
 
 
 def arguments(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) -> tuple[Scope, list[tuple[str, Expr]]]:
@@ -40,6 +44,7 @@ def arguments(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) 
         )
     ctx.functions += 1
     inner = Scope(called.scope, predicate=scope.predicate, function=ctx.functions, caller=scope)
+    inner.frame, inner.above = scope.frame, scope.above
     given = _match(ctx, function, node)
     exprs: list[tuple[str, Expr]] = []
     for parameter in function.parameters:
@@ -101,10 +106,10 @@ def matched(
 
 
 def _argument(ctx: Context, scope: Scope, node: syntax.Expr, name: str) -> Binding:
-    """A distribution, a model, a module or a token list is passed on as such; anything else by its value."""
+    """A distribution, a model, a draft, a table ... is passed on as such; anything else by its value."""
     if isinstance(node, syntax.Word) and builtin(scope, node.span, node.name) is None:
         binding = lookup(ctx, scope, node.name, node.span)
-        if isinstance(binding, (Distribution, ModelName, TokenList, Trained)):
+        if isinstance(binding, PASSED):
             return binding
     return Value(expression(ctx, scope, node), "an argument")
 

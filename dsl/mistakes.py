@@ -8,9 +8,6 @@ from dcompile.diagnostic import Diagnostic, Label
 from dcompile.source import Source, Span
 
 NOT_YET = {
-    "tree": "draft trees",
-    "draft": "draft trees",
-    "accept": "verifying drafts with `accept`",
     "schedule": "`schedule` blocks",
     "use": "`use`",
     "insert": "inserting positions",
@@ -31,7 +28,7 @@ GOES_ON = {"PLUS", "MINUS", "TIMES", "MOD", "COMPARE", "AND", "OR", "IN", "IF", 
 def syntax_mistake(source: Source, problem: UnexpectedInput, before: int) -> Diagnostic:
     """The diagnostic for what Lark could not parse; `before` is where the last token before it ends."""
     at = min(problem.pos_in_stream or 0, len(source.text))
-    if (later := _not_yet(source, at, before)) is not None:
+    if (later := _not_yet(source, at)) is not None:
         return later
     if isinstance(problem, UnexpectedCharacters):
         where = Span(at, at + 1, source)
@@ -96,16 +93,14 @@ def expected(accepts: set[str]) -> str:
     return out[0] if len(out) == 1 else ", ".join(out[:-1]) + " or " + out[-1]
 
 
-def _not_yet(source: Source, at: int, before: int) -> Diagnostic | None:
-    """A construct of the full language that is not built: it starts its line, or is an index `x[...]`."""
+def _not_yet(source: Source, at: int) -> Diagnostic | None:
+    """A construct of the full language that is not built: it starts its line."""
     start = max(source.text.rfind(sign, 0, at) for sign in "\n;{") + 1
     line = source.text[start:]
     word = line.split(maxsplit=1)[0] if line.strip() else ""
     if word in NOT_YET:
         begin = start + line.index(word)
         return not_yet(NOT_YET[word], Span(begin, begin + len(word), source))
-    if source.text[at : at + 1] == "[" and before == at:
-        return not_yet("indexing with `[...]`", Span(at, at + 1, source))
     return None
 
 

@@ -9,6 +9,7 @@ from dcompile.diagnostic import Diagnostic, Label
 from dcompile.dsl.regions import MASKED, World, assigned, least, occupied, within
 from dcompile.source import Span
 from dcompile.strategy import (
+    Accept,
     Assign,
     Branches,
     Break,
@@ -63,7 +64,7 @@ def why(world: World, loop: While | Repeat) -> str:
         return "it has one turn"
     inside = replace(world.only(loop.body), holds=(loop.condition,) if isinstance(loop, While) else ())
     if advances(inside, loop.body, None):
-        return "each turn appends"
+        return "each turn appends" if _appends(loop.body) else "each turn accepts at least one token"
     for condition in goes_on:
         for filled in _nonempty(condition, world):
             if within(world, filled, MASKED) and not _remasks(loop.body) and advances(inside, loop.body, filled):
@@ -71,6 +72,10 @@ def why(world: World, loop: While | Repeat) -> str:
         if _counts(loop.body, condition):
             return "it counts to a bound"
     return ""
+
+
+def _appends(body: tuple[Stmt, ...]) -> bool:
+    return not any(isinstance(n, Accept) for n in walk(body))
 
 
 def _remasks(body: tuple[Stmt, ...]) -> bool:
@@ -134,7 +139,7 @@ def advances(world: World, body: tuple[Stmt, ...], filled: Expr | None) -> bool:
 
 def _advances(world: World, node: Stmt, filled: Expr | None) -> bool:
     match node:
-        case Write(action="append"):
+        case Write(action="append") | Accept():  # a draft's root is followed by one token at least
             return True
         case Write(action="commit", region=region) if filled is not None and region is not None:
             return within(world, region, MASKED) and occupied(world, region, filled)

@@ -10,6 +10,7 @@ from dcompile.dsl.regions import EVERYTHING, World, ahead, conjuncts, steady, wi
 from dcompile.source import NOWHERE
 from dcompile.strategy import (
     REGION,
+    Accept,
     Adjust,
     Area,
     Assign,
@@ -17,7 +18,9 @@ from dcompile.strategy import (
     Break,
     Call,
     Divergence,
+    Entry,
     Expr,
+    Fill,
     For,
     ForBlocks,
     Foreign,
@@ -34,6 +37,7 @@ from dcompile.strategy import (
     Stop,
     Strategy,
     Take,
+    TextAt,
     Unreadable,
     While,
     Write,
@@ -83,9 +87,11 @@ def demands(expr: Expr | None, region: Expr = EVERYTHING) -> Iterator[Demand]:
         case Reduce(region=core, value=value) | Learned(region=core, value=value):
             yield from demands(core)
             yield from demands(value, core)
-        case Foreign(args=args):
+        case Foreign(args=args) | Entry(index=args):
             for arg in args:
                 yield from demands(arg)
+        case TextAt(position=at):
+            yield from demands(at)
         case Op(args=args):
             for arg in args:
                 yield from demands(arg, region)
@@ -133,6 +139,9 @@ def wanted(node: Stmt) -> Iterator[Demand]:
         case For(start=start, stop=stop):
             yield from demands(start)
             yield from demands(stop)
+        case Fill(draft=None):
+            for part in (*node.index, node.value, node.where):
+                yield from demands(part)
         case Branches(stop=stop, tokens=tokens, region=region):
             yield from demands(stop)
             yield from demands(region)
@@ -172,11 +181,14 @@ def unread(world: World, strategy: Strategy, shift: bool = False) -> Iterator[Di
 def appended(body: tuple[Stmt, ...], moved: frozenset[str] = frozenset()) -> tuple[frozenset[str], list[Diagnostic]]:
     """Distributions that `append` has left behind (it moves `last`), and an error for each that is appended again."""
     out: list[Diagnostic] = []
+    calls = frozenset(n.name for n in walk(body) if isinstance(n, Call) and n.name)
     for node in body:
         found: list[Diagnostic] = []
         match node:
             case Call(name=str(name)):
                 moved -= {name}
+            case Accept():
+                moved |= calls
             case Adjust(name=name, dist=dist):
                 moved = moved | {name} if dist in moved else moved - {name}
             case Write(action="append", tokens=tokens):

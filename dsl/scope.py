@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable as Fn
 from dataclasses import dataclass, field
+from typing import Literal as OneOf
 from typing import NoReturn
 
 from dcompile.diagnostic import Diagnostic, Label, suggest
 from dcompile.dsl import syntax
 from dcompile.source import Span
-from dcompile.strategy import RESERVED, Expr, Extern, ModelUse, Module, Type
+from dcompile.strategy import RESERVED, Drawn, Expr, Extern, ModelUse, Module, Type
+from dcompile.trees import Tree
 
 
 class Failed(Exception):
@@ -77,11 +79,51 @@ class Callable:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A declared table, and its sizes (`State.sizes`)."""
+
+    name: str
+    type: Type
+    sizes: tuple[int, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class TreeName:
+    """A declared tree."""
+
+    tree: Tree
+
+
+@dataclass(frozen=True)
+class DraftName:
+    """A draft; `name` is unique. `model`: its drafter, None where its tokens come from an expression."""
+
+    name: str
+    tree: Tree
+    drawn: Drawn
+    model: str | None
+    span: Span
+
+
+@dataclass(frozen=True)
 class Broken:
     """A name whose own definition failed: its uses say nothing more."""
 
 
-Binding = Value | Variable | Distribution | TokenList | ModelName | Trained | Callable | Broken
+Binding = (
+    Value | Variable | Distribution | TokenList | ModelName | Trained | Callable | Table | TreeName | DraftName | Broken
+)
+
+
+@dataclass(eq=False)
+class Frame:
+    """Where values are ones of the nodes of a draft. In the braces of a `draft` and behind `accept ... where` the words
+    `token`, `depth` and so on mean a node's own; in what a `table` is filled with, it is `t.token`, and `draft` the
+    one that was named so far."""
+
+    kind: OneOf["draft", "accept", "table"]
+    draft: str | None
 
 
 @dataclass(eq=False)
@@ -89,7 +131,8 @@ class Scope:
     """Names of one block; the outer ones are behind `parent`.
 
     `gone`: names that an inner block, now closed, gave. `stale`: distributions that an inner block, now closed,
-    assigned anew, so that it is open which one is meant.
+    assigned anew, so that it is open which one is meant. `frame`: what stands here has one value for each node;
+    `above`: it is read at the node's parent.
     """
 
     parent: Scope | None = None
@@ -99,10 +142,20 @@ class Scope:
     predicate: bool = False
     function: int = 0
     caller: Scope | None = None
+    frame: Frame | None = None
+    above: bool = False
 
     def inner(self, predicate: bool = False) -> Scope:
         """A scope inside this one."""
-        return Scope(self, predicate=predicate or self.predicate, function=self.function, caller=self.caller)
+        out = Scope(self, predicate=predicate or self.predicate, function=self.function, caller=self.caller)
+        out.frame, out.above = self.frame, self.above
+        return out
+
+    def framed(self, frame: Frame, above: bool = False) -> Scope:
+        """A scope inside this one whose values are those of nodes."""
+        out = self.inner()
+        out.frame, out.above = frame, above
+        return out
 
     def find(self, name: str) -> tuple[Scope, Binding] | None:
         """The nearest binding of a name and the scope that holds it."""
@@ -127,12 +180,14 @@ class Scope:
 class Context:
     """One elaboration: its mistakes, the unique names given out, and the trace of distributions used and assigned.
 
-    `apply` elaborates `name(arguments)` and `score` elaborates `p.name`: the modules that know functions and scores
-    build on the one that knows expressions, and it calls them through here.
+    `apply` elaborates `name(arguments)`, `score` elaborates `p.name` and `index` elaborates `table[i]`: the modules that
+    know functions, scores and tables build on the one that knows expressions, and it calls them through here.
+    `fed`: the calls on each draft.
     """
 
     apply: Fn[[Context, Scope, syntax.Apply], Expr]
     score: Fn[[Context, Scope, syntax.Attribute | syntax.Method], Expr]
+    index: Fn[[Context, Scope, syntax.Index], Expr]
     diagnostics: list[Diagnostic] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     calls: int = 0
@@ -146,6 +201,9 @@ class Context:
     loops: int = 0
     models: list[ModelUse] = field(default_factory=list)
     rounding: list[tuple[int, str, Span]] = field(default_factory=list)
+    drafts: int = 0
+    accepts: int = 0
+    fed: dict[str, list[Distribution]] = field(default_factory=dict)
 
     def report(self, code: str, title: str, span: Span, label: str = "", help: str | None = None,
                also: tuple[Label, ...] = ()) -> None:  # fmt: skip
@@ -169,9 +227,10 @@ class Context:
 
 
 REGION_WORDS = ("everything", "prompt", "answer", "masked", "last")
+NODE_WORDS = ("parent", "depth", "rank")
 WORDS = {
     "everything", "prompt", "answer", "masked", "last", "canvas", "length", "eos", "position", "token", "mask_token",
-    "count", "true", "false", "none", "runs",
+    "count", "true", "false", "none", "runs", "text", *NODE_WORDS,
 }  # fmt: skip
 
 
@@ -229,7 +288,7 @@ def close(ctx: Context, inner: Scope) -> None:
     assert outer is not None
     for name, binding in inner.names.items():
         span = getattr(binding, "span", None)
-        if not isinstance(binding, (Variable, Distribution)) or span is None:
+        if not isinstance(binding, (Variable, Distribution, DraftName)) or span is None:
             continue
         found = outer.find(name)
         if isinstance(binding, Distribution) and found is not None and isinstance(found[1], Distribution):

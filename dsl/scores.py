@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import suggest
-from dcompile.dsl import shadows, syntax
+from dcompile.dsl import nodes, shadows, syntax
 from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import Context, Distribution, Failed, Scope, TokenList, lookup
 from dcompile.dsl.values import builtin, constant, value
@@ -11,7 +11,7 @@ from dcompile.source import Span
 from dcompile.strategy import TOKENS, Expr, Score, Type
 
 SCORES = ("max", "top", "token", "sample", "entropy", "margin", "gap")
-LATER = {"logits": "`logits`", "q": "draft probabilities"}
+LATER = {"logits": "`logits`"}
 
 
 def view(ctx: Context, scope: Scope, node: syntax.Expr) -> tuple[Distribution, bool, tuple[int, ...]]:
@@ -65,13 +65,16 @@ def tokens_of(ctx: Context, scope: Scope, arguments: tuple[syntax.Argument, ...]
 def score(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method) -> Expr:
     """`p.max`, `p.warped.entropy`, `p.without(ids).prob(p.token)`."""
     name = node.name.name
+    if (found := nodes.attribute(ctx, scope, node)) is not None:
+        return found
     if name in LATER:
         ctx.diagnostics.append(not_yet(LATER[name], node.name.span))
         raise Failed
     if name == "top" and isinstance(node, syntax.Method):
-        ctx.diagnostics.append(not_yet("`top(k)` of a distribution", node.name.span))
-        raise Failed
+        help = "`table[t.token] = p.top(8)`: the likeliest tokens at each node of a draft"
+        ctx.fail("misplaced-top", "`top(k)` stands only as what a table is filled with", node.span, help=help)
     dist, warped, without = view(ctx, scope, node.value)
+    nodes.known(ctx, scope, dist, node.span)
     if name == "prob":
         return _prob(ctx, scope, node, dist, warped, without)
     if name not in SCORES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable as Fn
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import dists, externs, syntax
+from dcompile.dsl import dists, externs, syntax, tables
 from dcompile.dsl.inline import rule
 from dcompile.dsl.scope import Callable, Context, Distribution, ModelName, Scope, Trained, lookup
 from dcompile.dsl.values import constant, described, expression, number, op, region, to_float, value
@@ -35,6 +35,9 @@ Arguments = dict[str, syntax.Argument]
 def apply(ctx: Context, scope: Scope, node: syntax.Apply) -> Expr:
     """`name(arguments)` as a value."""
     name = node.function.name
+    if scope.frame is not None and name in FUNCTIONS and name not in OF_NODES:
+        help = "assign what you need of the canvas to a variable before"
+        ctx.fail("misplaced-node", f"`{name}` looks at the canvas: here are nodes of a draft", node.span, help=help)
     if name in FUNCTIONS:
         names, only_named, build = FUNCTIONS[name]
         return build(ctx, scope, node, bind(ctx, node, names, only_named))
@@ -56,6 +59,8 @@ def apply(ctx: Context, scope: Scope, node: syntax.Apply) -> Expr:
             help=f"write `p = {name}(region)` on a line before, then use `p`",
         )
     if isinstance(binding, Trained):
+        if scope.frame is not None:
+            ctx.fail("misplaced-node", f"`{name}` looks at the canvas: here are nodes of a draft", node.span)
         if isinstance(binding.module, Extern):
             return externs.apply(ctx, _plain(scope), binding.module, node)
         return _learned(ctx, _plain(scope), binding.module.name, node)
@@ -293,6 +298,11 @@ def _blocks(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Exp
 Build = Fn[[Context, Scope, syntax.Apply, Arguments], Expr]
 
 
+def _found(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
+    which = a["which"].value if "which" in a else None
+    return tables.found(ctx, scope, node, need(ctx, node, a, "size"), which)
+
+
 def _random(ctx: Context, scope: Scope, node: syntax.Apply, given: dict[str, syntax.Argument]) -> Expr:
     ctx.fail(
         "misplaced-random",
@@ -310,6 +320,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
     "whole": (("region", "size"), (), _whole),
     "unreadable": (("region",), (), _unreadable),
     "token": (("id",), (), _token),
+    "found": (("size", "which"), (), _found),
     "kl": (("distribution", "other"), (), _kl),
     "onehot": (("token",), (), _onehot),
     "probs": (("distribution",), (), _probs),
@@ -324,5 +335,6 @@ USAGE = {
     "dilate": "dilate(R, radius)", "whole": "whole(R, size)", "token": "token(id)", "any": "any(R)", "kl": "kl(p, P)",
     "count": "count(R)", "onehot": "onehot(p.token)", "probs": "probs(P)",
     "sum": "sum(x in R)", "mean": "mean(x in R)", "all": "all(x in R)", "max": "max(x in R)", "min": "min(x in R)",
-    "blocks": "blocks(answer, size)",
+    "blocks": "blocks(answer, size)", "found": "found(2)",
 }  # fmt: skip
+OF_NODES = ("token", "found", "min", "max", "floor", "ceil", "log", "exp", "sqrt", "cos", "abs")

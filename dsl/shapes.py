@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from dcompile.model import Facts
 from dcompile.source import Span
 from dcompile.strategy import (
+    VOCABULARY,
     Area,
     Call,
     Dilate,
+    Draft,
     Expr,
     ForBlocks,
     Literal,
     Name,
     Near,
+    Nodes,
     Op,
+    State,
     Strategy,
     Take,
     Whole,
@@ -30,6 +34,8 @@ BYTES = {"int": 8, "float": 4, "bool": 1, "token": 8, "dist": 4}
 def positions(strategy: Strategy, region: Expr) -> int | None:
     """The most positions that a region can have, or None if only the canvas bounds it."""
     blocks = {n.var: n.size for n in walk(strategy.body) if isinstance(n, ForBlocks)}
+    if isinstance(region, Nodes):
+        return next(n.tree.size for n in walk(strategy.body) if isinstance(n, Draft) and n.name == region.draft)
     return _positions(region, blocks)
 
 
@@ -64,6 +70,8 @@ def width(strategy: Strategy, feed: Expr, capacity: int | None) -> str:
     whole = f"up to {capacity} positions" if capacity else "up to the capacity"
     if count is None:
         return f"{'whole blocks, ' if isinstance(feed, Whole) else ''}{whole}"
+    if isinstance(feed, Nodes):
+        return f"{count} nodes; the first call feeds the prompt too, {whole}"
     if isinstance(feed, Area) and feed.name == "last":
         return f"1 position; the first call feeds the prompt, {whole}"
     return f"{count} position{'s' * (count > 1)}"
@@ -83,14 +91,27 @@ def memory(
         out.append(("features of the layers", 2 * facts.layers * facts.hidden * slots * batch * BYTES["float"]))
     out.append(("canvas (token, status)", batch * slots * (BYTES["token"] + 1)))
     for state in strategy.states:
-        if state.type.wide and facts is None:
+        if (state.type.wide or VOCABULARY in state.sizes) and facts is None:
             continue  # how many tokens there are is the model's to say
+        if state.sizes:
+            out.append((f"state {state.name}: {table(state)}", batch * BYTES[state.type.base] * cells(state, facts)))
+            continue
         rows = held(state, strategy)
         size = BYTES[state.type.base] * (facts.vocab if facts is not None and state.type.wide else 1)
         out.append(
             (f"state {state.name}: {state.type}", batch * size * (slots if rows is None else max(min(rows, slots), 1)))
         )
     return (*out, ("total", sum(size for _, size in out)))
+
+
+def cells(state: State, facts: Facts | None) -> int:
+    """How many cells a table has."""
+    return math.prod(facts.vocab if facts is not None and side == VOCABULARY else side for side in state.sizes)
+
+
+def table(state: State) -> str:
+    """`token[vocab, 8]`."""
+    return f"{state.type}[{', '.join('vocab' if side == VOCABULARY else str(side) for side in state.sizes)}]"
 
 
 def pretty(size: int) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dcompile.diagnostic import suggest
-from dcompile.dsl import branches, dists, inline, loops, syntax
+from dcompile.diagnostic import Label, suggest
+from dcompile.dsl import branches, dists, drafts, inline, loops, syntax, tables
 from dcompile.dsl.calls import call
 from dcompile.dsl.scope import (
     WORDS,
     Broken,
     Callable,
     Context,
+    DraftName,
     Failed,
     ModelName,
     Scope,
+    Table,
     Trained,
+    TreeName,
     Value,
     Variable,
     close,
     lookup,
 )
-from dcompile.dsl.values import convert, described, expression, region, value
+from dcompile.dsl.values import convert, described, expression, indices, region, value
 from dcompile.strategy import (
     BOOL,
     DIST,
@@ -54,7 +57,7 @@ def block(ctx: Context, scope: Scope, body: tuple[syntax.Stmt, ...]) -> tuple[St
         try:
             out += statement(ctx, scope, node)
         except Failed:
-            if isinstance(node, syntax.Assign) and scope.find(node.name.name) is None:
+            if isinstance(node, (syntax.Assign, syntax.Draft)) and scope.find(node.name.name) is None:
                 scope.names[node.name.name] = Broken()
     return tuple(out)
 
@@ -72,6 +75,12 @@ def statement(ctx: Context, scope: Scope, node: syntax.Stmt) -> list[Stmt]:
             return [write(ctx, scope, node)]
         case syntax.Branches():
             return [branches.branches(ctx, scope, node, block)]
+        case syntax.Draft():
+            return [drafts.draft(ctx, scope, node)]
+        case syntax.Accept():
+            return [drafts.accept(ctx, scope, node)]
+        case syntax.Fill():
+            return [tables.fill(ctx, scope, node)]
         case syntax.If():
             return branch(ctx, scope, node)
         case syntax.Break(span, condition):
@@ -176,7 +185,13 @@ def _assignable(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
     binding = found[1] if found else None
     if isinstance(binding, Value):
         ctx.fail("not-assignable", f"`{name.name}` is {binding.what} and cannot be assigned", name.span)
-    if isinstance(binding, (ModelName, Trained, Callable)):
+    if isinstance(binding, DraftName):
+        also = (Label(binding.span, "drafted here"),)
+        ctx.fail("not-assignable", f"`{name.name}` names a draft", name.span, also=also)
+    if isinstance(binding, Table):
+        help = f"fill its cells: `{name.name}[{indices(binding.sizes)}] = ...`"
+        ctx.fail("table-index", f"`{name.name}` is a table", name.span, help=help)
+    if isinstance(binding, (ModelName, Trained, Callable, TreeName)):
         ctx.fail("not-assignable", f"`{name.name}` is taken by a declaration", name.span)
 
 

@@ -100,6 +100,14 @@ class Method(Expr):
 
 
 @dataclass(frozen=True)
+class Index(Expr):
+    """`value[items]`."""
+
+    value: Expr
+    items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
 class Unary(Expr):
     """`-x` or `not x`."""
 
@@ -240,6 +248,38 @@ class Branches(Stmt):
 
 
 @dataclass(frozen=True)
+class Draft(Stmt):
+    """`draft name = shape from root { field = tokens }`, or `by model [drawing drawn]` in place of the braces."""
+
+    name: Ident
+    shape: Expr
+    root: Ident
+    field: Ident | None
+    tokens: Expr | None
+    model: Ident | None
+    drawn: Ident | None
+
+
+@dataclass(frozen=True)
+class Accept(Stmt):
+    """`accept draft where condition`, `accept draft by rule(arguments) [or where condition]`."""
+
+    draft: Ident
+    rule: Ident | None
+    arguments: tuple[Argument, ...] | None
+    where: Expr | None
+
+
+@dataclass(frozen=True)
+class Fill(Stmt):
+    """`table[index] = value`."""
+
+    table: Ident
+    index: tuple[Expr, ...]
+    value: Expr
+
+
+@dataclass(frozen=True)
 class If(Stmt):
     """`if condition { } else { }`; `else if` is an If alone in `orelse`."""
 
@@ -342,6 +382,14 @@ class State(Stmt):
     dimensions: tuple[Expr, ...]
     init: Expr
     lifetime: Ident | None
+
+
+@dataclass(frozen=True)
+class Tree(Stmt):
+    """`tree name = "path"`, `tree name = expand(4, 2)`, `tree name = [[0], [0, 0]]`."""
+
+    name: Ident
+    shape: Text | Expr
 
 
 @dataclass(frozen=True)

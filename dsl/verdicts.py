@@ -13,6 +13,7 @@ from dcompile.source import NOWHERE, Span
 from dcompile.strategy import (
     INT,
     REGION,
+    Accept,
     Adjust,
     Area,
     Call,
@@ -21,6 +22,7 @@ from dcompile.strategy import (
     If,
     Literal,
     Name,
+    Nodes,
     Op,
     Stmt,
     Strategy,
@@ -79,11 +81,18 @@ def _causal(strategy: Strategy, partial: list[Call]) -> Verdict:
                 "approximate", f"`{write.action}` changes positions whose keys and values may be stored", write.span
             )
     for call in partial:
-        if call.feed != LAST or call.keep is not None:
+        if (call.feed != LAST and not isinstance(call.feed, Nodes)) or call.keep is not None:
             return Verdict("approximate", "it is not certain that this call leaves every position stored", call.span)
-    if any(isinstance(n, If) and _calls(n) for n in walk(strategy.body)):
-        return Verdict("approximate", "a call stands in a branch, so a position may never be fed", partial[0].span)
+    for side in (s for n in walk(strategy.body) if isinstance(n, If) for s in (n.then, n.orelse)):
+        if any(isinstance(n, Call) for n in side) and not any(_moves(n) for n in side):
+            return Verdict("approximate", "a call stands in a branch, so a position may never be fed", partial[0].span)
+    if any(isinstance(c.feed, Nodes) for c in partial):
+        return Verdict("exact", "causal attention; of a draft, what is accepted is stored, and nothing else")
     return Verdict("exact", "causal attention, and each position is fed once, when its token is final")
+
+
+def _moves(node: Stmt) -> bool:
+    return isinstance(node, Accept) or (isinstance(node, Write) and node.action == "append")
 
 
 def _calls(node: Stmt) -> bool:

@@ -43,6 +43,17 @@ class Parent(Expr):
 
 
 @dataclass(frozen=True)
+class Chance(Expr):
+    """The probability that call `dist` gives, at each node's parent, to the token `of` of the node itself (float; as in
+    `Score` of kind `prob`)."""
+
+    dist: str
+    of: Expr
+    warped: bool = False
+    without: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Entry(Expr):
     """The cell `index` of a table (`State.sizes`); over nodes if an index is. Out of range: -1, or 0.0 of floats."""
 

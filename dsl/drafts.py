@@ -1,0 +1,252 @@
+"""Draft trees: `tree`, `draft`, calls on a draft, `accept`."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from dcompile import trees
+from dcompile.diagnostic import Label, suggest
+from dcompile.dsl import nodes, syntax
+from dcompile.dsl.scope import (
+    WORDS,
+    Broken,
+    Context,
+    Distribution,
+    DraftName,
+    Failed,
+    Frame,
+    ModelName,
+    Scope,
+    TreeName,
+    Variable,
+    lookup,
+)
+from dcompile.dsl.values import constant, described, expression, value
+from dcompile.strategy import REGION, TOKENS, Accept, Draft, Drawn, Expr, Nodes, Rule, Stmt
+from dcompile.trees import Tree
+
+DRAWN: tuple[Drawn, ...] = ("sample", "distinct", "top", "greedy")
+RULES: tuple[Rule, ...] = get_args(Rule)
+ONE_CHILD = ("rejection", "block")
+LARGEST = 1024  # nodes
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def tree(ctx: Context, scope: Scope, node: syntax.Tree) -> None:
+    """`tree shape = expand(4, 2)`."""
+    scope.names[node.name.name] = TreeName(_tree(ctx, scope, node.shape))
+
+
+def _tree(ctx: Context, scope: Scope, node: syntax.Text | syntax.Expr) -> Tree:
+    """The shape that is written: a name of one, `chain(4)`, ..."""
+    match node:
+        case syntax.Word(span, name):
+            found = scope.find(name)
+            if found is not None and isinstance(found[1], (TreeName, Broken)):
+                if isinstance(found[1], Broken):
+                    raise Failed
+                return found[1].tree
+            known = [n for n in scope.visible() if isinstance((scope.find(n) or (0, 0))[1], TreeName)]
+            help = suggest(name, known, "trees") if known else "`chain(4)`, or declare one: `tree shape = expand(4, 2)`"
+            ctx.fail("unknown-tree", f"there is no tree `{name}`", span, help=help)
+        case syntax.Apply(span, syntax.Ident(_, "chain"), arguments):
+            (length,) = _numbers(ctx, scope, node, arguments, 1)
+            if length >= LARGEST:
+                ctx.fail("out-of-range", f"a draft has at most {LARGEST - 1} nodes below its root", span)
+            return trees.chain(length)
+    ctx.fail("unknown-tree", "this is no tree", node.span, help="`chain(4)`, or the name of a `tree`")
+    return None
+
+
+def _numbers(
+    ctx: Context, scope: Scope, node: syntax.Apply, arguments: tuple[syntax.Argument, ...], count: int | None
+) -> tuple[int, ...]:
+    name = node.function.name
+    if any(a.name for a in arguments) or not arguments or count not in (None, len(arguments)):
+        ctx.fail("missing-argument", f"`{name}` takes numbers of nodes", node.span, help="`chain(4)`, `expand(4, 2)`")
+    return tuple(constant(ctx, scope, a.value, f"a number of `{name}`", 1) for a in arguments)
+
+
+# ---------------------------------------------------------------- draft
+
+
+def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
+    """`draft t = shape from last { token = ... }`, `draft t = chain(4) from last by small drawing sample`."""
+    name = node.name
+    _free(ctx, scope, name)
+    shape = _tree(ctx, scope, node.shape)
+    if node.root.name != "last":
+        ctx.fail("wrong-type", "a draft grows from `last`", node.root.span, help=f"`draft {name.name} = ... from last`")
+    tokens, model, drawn = None, None, ""
+    if node.model is not None:
+        model, drawn = _drafter(ctx, scope, node.model), _drawn(ctx, node.drawn)
+    else:
+        tokens = _tokens(ctx, scope, node)
+    unique = ctx.unique(name.name)
+    site, ctx.drafts = ctx.drafts, ctx.drafts + 1
+    scope.names[name.name] = DraftName(unique, shape, drawn, model, name.span)  # type: ignore[arg-type]
+    return Draft(node.span, unique, shape, tokens, model, drawn, site)  # type: ignore[arg-type]
+
+
+def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
+    if name.name in WORDS:
+        ctx.fail("reserved-name", f"`{name.name}` is a word of the language", name.span, help="choose another name")
+    found = scope.find(name.name)
+    if found is not None and not isinstance(found[1], (DraftName, Broken)):
+        also = (Label(found[1].span, "assigned here"),) if isinstance(found[1], (Variable, Distribution)) else ()
+        ctx.fail("not-assignable", f"`{name.name}` is taken, so it cannot name a draft", name.span, also=also)
+
+
+def _tokens(ctx: Context, scope: Scope, node: syntax.Draft) -> Expr:
+    assert node.field is not None and node.tokens is not None
+    if node.field.name != "token":
+        help = "`{ token = table[parent.token, rank] }`"
+        ctx.fail("unknown-argument", f"a node drafts no `{node.field.name}`", node.field.span, help=help)
+    inner = scope.framed(Frame("draft", None))
+    return nodes.each(value(ctx, inner, node.tokens, TOKENS, "what is drafted"))
+
+
+def _drafter(ctx: Context, scope: Scope, name: syntax.Ident) -> str:
+    binding = lookup(ctx, scope, name.name, name.span)
+    known = [m.name for m in ctx.models[1:]]
+    help = suggest("", known, "further models") if known else "declare one: `model small: causal`"
+    if not isinstance(binding, ModelName):
+        ctx.fail("draft-model", f"`{name.name}` is not a model", name.span, help=help)
+    if binding.use is ctx.models[0]:
+        title = f"`{name.name}` is the model that verifies: it cannot draft for itself"
+        ctx.fail("draft-model", title, name.span, help=help, also=(Label(binding.use.span, "the first model"),))
+    if binding.use.attention != "causal":
+        also = (Label(binding.use.span, "declared here"),)
+        ctx.fail("draft-model", "a causal model drafts", name.span, help=f"`model {name.name}: causal`", also=also)
+    return binding.use.name
+
+
+def _drawn(ctx: Context, name: syntax.Ident | None) -> Drawn:
+    if name is None:
+        return "sample"
+    for drawn in DRAWN:
+        if drawn == name.name:
+            return drawn
+    help = suggest(name.name, DRAWN, "ways to draw")
+    ctx.fail("unknown-argument", f"nothing is drawn `{name.name}`", name.span, help=help)
+    return ""
+
+
+# ---------------------------------------------------------------- the call
+
+
+def fits(ctx: Context, model: ModelName, name: syntax.Ident | None, node: syntax.Apply,
+         options: tuple[syntax.Option, ...]) -> None:  # fmt: skip
+    """What a call on the nodes of a draft must be."""
+    if model.use is not ctx.models[0]:
+        help = f"`{ctx.models[0].name}` is the first model here"
+        ctx.fail("second-model", "the first model of a strategy verifies drafts", node.span, help=help)
+    if model.use.attention != "causal":
+        also = (Label(model.use.span, "declared here"),)
+        ctx.fail("draft-call", "a causal model verifies drafts", node.span, also=also)
+    if name is None:
+        help = f"`p = {node.function.name}(t)`: `accept` stores what it keeps of the call"
+        ctx.fail("draft-call", "a call on a draft has a name", node.span, help=help)
+    for option in options:
+        if option.name.name != "temperature":
+            ctx.fail("draft-call", f"a call on a draft has no `{option.name.name}`", option.span)
+    if len(node.arguments) > 1:
+        ctx.fail("draft-call", "a call on a draft takes the draft alone", node.arguments[1].span)
+
+
+def feed(scope: Scope, node: syntax.Expr) -> Nodes | None:
+    """The nodes that a call is to be fed."""
+    found = nodes.named(scope, node)
+    return Nodes(REGION, node.span, found.name) if found is not None else None
+
+
+# ---------------------------------------------------------------- accept
+
+
+def accept(ctx: Context, scope: Scope, node: syntax.Accept) -> Stmt:
+    """`accept t where ...`, `accept t by rejection(p, t.q)`."""
+    given = nodes.named(scope, syntax.Word(node.draft.span, node.draft.name))
+    if given is None:
+        known = [n for n in scope.visible() if isinstance((scope.find(n) or (0, 0))[1], DraftName)]
+        if isinstance((scope.find(node.draft.name) or (0, 0))[1], Broken):
+            raise Failed
+        help = suggest(node.draft.name, known, "drafts") if known else "`draft t = chain(4) from last ...`"
+        ctx.fail("unknown-draft", f"there is no draft `{node.draft.name}` here", node.draft.span, help=help)
+    where = None
+    if node.where is not None:
+        where = _where(ctx, scope.framed(Frame("accept", given.name)), node.where)
+    rule = _rule(ctx, given, node) if node.rule is not None else None
+    dist = _target(ctx, scope, given, node, where)
+    site, ctx.accepts = ctx.accepts, ctx.accepts + 1
+    return Accept(node.span, given.name, dist.name, where, rule, site)
+
+
+def _where(ctx: Context, scope: Scope, node: syntax.Expr) -> Expr:
+    found = expression(ctx, scope, node)
+    if found.type != REGION:
+        help = "`where token == parent.p.token`"
+        ctx.fail("wrong-type", "a node is accepted by a condition on it", node.span, f"this is {described(found.type)}", help)
+    return found
+
+
+def _rule(ctx: Context, draft: DraftName, node: syntax.Accept) -> Rule:
+    """The rule, if it can read how the draft was drawn."""
+    assert node.rule is not None
+    rule = next((r for r in RULES if node.rule is not None and r == node.rule.name), None)
+    if rule is None:
+        help = suggest(node.rule.name, RULES, "rules")
+        ctx.fail("unknown-rule", f"there is no rule `{node.rule.name}`", node.rule.span, help=help)
+    also = (Label(draft.span, "drafted here"),)
+    if draft.model is None:
+        title = f"`{rule}` reads what the tokens were drawn from, and these were not drawn"
+        help = f"`accept {node.draft.name} where token == parent.p.token` fits every draft"
+        ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)
+    if rule in ONE_CHILD and any(len(c) > 1 for c in draft.tree.children):
+        title = f"`{rule}` is a rule for chains, and here are siblings"
+        help = "`recursive` for `drawing sample`, `recursive_distinct` for `drawing distinct`"
+        ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)
+    return rule
+
+
+def _target(ctx: Context, scope: Scope, draft: DraftName, node: syntax.Accept, where: Expr | None) -> Distribution:
+    """The call on the draft that decides: named by the rule, or read by the condition, or the only one."""
+    calls = {d.name: d for d in ctx.fed.get(draft.name, [])}
+    if node.arguments is not None:
+        return _named(ctx, scope, draft, node, node.arguments)
+    read = nodes.calls(where) & calls.keys()
+    if len(read) == 1 or (not read and len(calls) == 1):
+        return calls[min(read or calls)]
+    also = (Label(draft.span, "drafted here"),)
+    if not calls:
+        title = f"`{node.draft.name}` was fed to no model, so nothing says what to accept"
+        help = f"before it: `p = {ctx.models[0].name if ctx.models else 'lm'}({node.draft.name})`"
+        ctx.fail("unfed-draft", title, node.span, help=help, also=also)
+    help = f"`accept {node.draft.name} by recursive(p, {node.draft.name}.q)`, or a `where` that reads one of them"
+    ctx.fail("unfed-draft", "which call on the draft decides?", node.span, help=help, also=also)
+    return None
+
+
+def _named(
+    ctx: Context, scope: Scope, draft: DraftName, node: syntax.Accept, arguments: tuple[syntax.Argument, ...]
+) -> Distribution:
+    """`(p, t.q)`."""
+    usage = f"`accept {node.draft.name} by {node.rule.name if node.rule else ''}(p, {node.draft.name}.q)`"
+    if len(arguments) != 2 or any(a.name is not None for a in arguments):
+        ctx.fail("missing-argument", "a rule takes the call and what was drawn from", node.span, help=usage)
+    first, second = arguments[0].value, arguments[1].value
+    dist = lookup(ctx, scope, first.name, first.span) if isinstance(first, syntax.Word) else None
+    if not isinstance(dist, Distribution):
+        ctx.fail("wrong-type", "this is not the result of a model call", first.span, help=usage)
+    if not isinstance(dist.feed, Nodes) or dist.feed.draft != draft.name:
+        title = f"this call was not fed the nodes of `{node.draft.name}`"
+        ctx.fail("unfed-draft", title, first.span, help=usage, also=(Label(dist.span, "called here"),))
+    given = nodes.named(scope, second.value) if isinstance(second, syntax.Attribute) else None
+    if not isinstance(second, syntax.Attribute) or second.name.name != "q" or given is None:
+        ctx.fail("wrong-type", "this is not what the draft was drawn from", second.span, help=usage)
+    if given.name != draft.name:
+        title = "these are the draws of another draft"
+        ctx.fail("rule-draws", title, second.span, help=usage, also=(Label(given.span, "that one"),))
+    return dist
+
