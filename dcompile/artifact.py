@@ -25,6 +25,7 @@ from dcompile.model import Facts
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 RULES = "rules"  # the folder of the strategy's extern rules, NAME.py
+TREES = "trees"  # the folder of the strategy's draft trees that come from files, NAME.tree
 MODULES = "modules"  # the folder of the strategy's trained networks, NAME.safetensors, .onnx or .pt2
 
 

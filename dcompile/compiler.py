@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcompile import whereabouts
-from dcompile.artifact import MODULES, RULES, Artifact, check_free, new_folder, seal
+from dcompile.artifact import MODULES, RULES, TREES, Artifact, check_free, new_folder, seal
 from dcompile.backends import registry
 from dcompile.diagnostic import CompileError, error, suggest
 from dcompile.manifest import describe
@@ -273,7 +273,7 @@ def _installed() -> Iterator[None]:
 
 
 def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
-    """What an artifact says of itself and how it speaks: strategy, modules, tokenizer, chat template."""
+    """What an artifact says of itself and how it speaks: strategy, modules, trees, tokenizer, chat template."""
     (folder / "strategy.dcs").write_text(strategy.text, encoding="utf-8")
     for module in strategy.modules:
         (folder / MODULES).mkdir(exist_ok=True)
@@ -281,6 +281,9 @@ def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
     for extern in strategy.externs:
         (folder / RULES).mkdir(exist_ok=True)
         (folder / RULES / f"{extern.name}.py").write_text(extern.text, encoding="utf-8")
+    for tree in strategy.trees:
+        (folder / TREES).mkdir(exist_ok=True)
+        (folder / TREES / f"{tree.name}.tree").write_text(tree.text, encoding="utf-8")
     for file in model.files:
         if file.name in (TOKENIZER, TEMPLATE):
             shutil.copyfile(file, folder / file.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dcompile import compiler, whereabouts
-from dcompile.artifact import MODULES, RULES, Artifact, Verification, rewrite
+from dcompile.artifact import MODULES, RULES, TREES, Artifact, Verification, rewrite
 from dcompile.diagnostic import error
 from dcompile.feed import Request
 from dcompile.options import room
@@ -85,7 +85,9 @@ def default_prompts(session: Session) -> list[tuple[int, ...]]:
 def _inputs(artifact: Artifact, model: str | Path | Mapping[str, str | Path] | None) -> tuple[Strategy, Models]:
     manifest = artifact.manifest
     text = manifest.strategy
-    modules = {Path(f).stem: str(artifact.file(f)) for f in manifest.files if Path(f).parts[0] in (MODULES, RULES)}
+    modules = {
+        Path(f).stem: str(artifact.file(f)) for f in manifest.files if Path(f).parts[0] in (MODULES, RULES, TREES)
+    }
     strategy = compiler.read(Source(f"{text.name}.dcs", text.text), text.settings | modules)
     first = strategy.models[0].name
     given = model if isinstance(model, Mapping) else {} if model is None else {first: model}

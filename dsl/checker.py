@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
-from dcompile.dsl import dists, externs, modules, progress, readable, shadows, shapes
+from dcompile.dsl import dists, externs, modules, progress, proposals, readable, shadows, shapes
 from dcompile.dsl.progress import head
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
@@ -25,6 +25,7 @@ def check(strategy: Strategy) -> list[Diagnostic]:
     out += readable.unread(world, strategy)
     out += readable.appended(strategy.body)[1]
     out += _guidance(strategy)
+    out += proposals.unfit(strategy.body)
     out += dists.unfit(strategy)
     out += modules.unfit(world, strategy)
     if strategy.lossless and not out:
@@ -62,17 +63,21 @@ def _canvas(strategy: Strategy) -> list[Diagnostic]:
     }
     found = [(n, wrong.get((strategy.canvas.init, n.action))) for n in walk(strategy.body) if isinstance(n, Write)]
     also = (Label(strategy.canvas.span, "the canvas"),)
-    return [
-        Diagnostic("wrong-canvas", words[0], Label(n.span), also, f"write {words[1]}") for n, words in found if words
-    ] + [
-        Diagnostic("wrong-canvas", "a draft tree grows behind an `empty` canvas", Label(n.span), also, "`empty(length)`")
-        for n in walk(strategy.body)
-        if isinstance(n, (Draft, Found, TextAt)) and strategy.canvas.init != "empty"
-    ] + [
-        Diagnostic("wrong-canvas", "branches draft masked positions", Label(head(n.span)), also, "`masked(length)`")
-        for n in walk(strategy.body)
-        if isinstance(n, Branches) and strategy.canvas.init == "empty"
-    ]
+    return (
+        [Diagnostic("wrong-canvas", words[0], Label(n.span), also, f"write {words[1]}") for n, words in found if words]
+        + [
+            Diagnostic(
+                "wrong-canvas", "a draft tree grows behind an `empty` canvas", Label(n.span), also, "`empty(length)`"
+            )
+            for n in walk(strategy.body)
+            if isinstance(n, (Draft, Found, TextAt)) and strategy.canvas.init != "empty"
+        ]
+        + [
+            Diagnostic("wrong-canvas", "branches draft masked positions", Label(head(n.span)), also, "`masked(length)`")
+            for n in walk(strategy.body)
+            if isinstance(n, Branches) and strategy.canvas.init == "empty"
+        ]
+    )
 
 
 # ---------------------------------------------------------------- with a model

@@ -1,12 +1,11 @@
-"""Draft trees: `tree`, `draft`, calls on a draft, `accept`."""
+"""Drafts: `draft`, calls on one, `accept`."""
 
 from __future__ import annotations
 
 from typing import get_args
 
-from dcompile import trees
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import nodes, syntax
+from dcompile.dsl import nodes, syntax, treelike
 from dcompile.dsl.scope import (
     WORDS,
     Broken,
@@ -17,56 +16,15 @@ from dcompile.dsl.scope import (
     Frame,
     ModelName,
     Scope,
-    TreeName,
     Variable,
     lookup,
 )
-from dcompile.dsl.values import constant, described, expression, value
+from dcompile.dsl.values import described, expression, value
 from dcompile.strategy import REGION, TOKENS, Accept, Draft, Drawn, Expr, Nodes, Rule, Stmt
-from dcompile.trees import Tree
 
 DRAWN: tuple[Drawn, ...] = ("sample", "distinct", "top", "greedy")
 RULES: tuple[Rule, ...] = get_args(Rule)
 ONE_CHILD = ("rejection", "block")
-LARGEST = 1024  # nodes
-
-
-# ---------------------------------------------------------------- shapes
-
-
-def tree(ctx: Context, scope: Scope, node: syntax.Tree) -> None:
-    """`tree shape = expand(4, 2)`."""
-    scope.names[node.name.name] = TreeName(_tree(ctx, scope, node.shape))
-
-
-def _tree(ctx: Context, scope: Scope, node: syntax.Text | syntax.Expr) -> Tree:
-    """The shape that is written: a name of one, `chain(4)`, ..."""
-    match node:
-        case syntax.Word(span, name):
-            found = scope.find(name)
-            if found is not None and isinstance(found[1], (TreeName, Broken)):
-                if isinstance(found[1], Broken):
-                    raise Failed
-                return found[1].tree
-            known = [n for n in scope.visible() if isinstance((scope.find(n) or (0, 0))[1], TreeName)]
-            help = suggest(name, known, "trees") if known else "`chain(4)`, or declare one: `tree shape = expand(4, 2)`"
-            ctx.fail("unknown-tree", f"there is no tree `{name}`", span, help=help)
-        case syntax.Apply(span, syntax.Ident(_, "chain"), arguments):
-            (length,) = _numbers(ctx, scope, node, arguments, 1)
-            if length >= LARGEST:
-                ctx.fail("out-of-range", f"a draft has at most {LARGEST - 1} nodes below its root", span)
-            return trees.chain(length)
-    ctx.fail("unknown-tree", "this is no tree", node.span, help="`chain(4)`, or the name of a `tree`")
-    return None
-
-
-def _numbers(
-    ctx: Context, scope: Scope, node: syntax.Apply, arguments: tuple[syntax.Argument, ...], count: int | None
-) -> tuple[int, ...]:
-    name = node.function.name
-    if any(a.name for a in arguments) or not arguments or count not in (None, len(arguments)):
-        ctx.fail("missing-argument", f"`{name}` takes numbers of nodes", node.span, help="`chain(4)`, `expand(4, 2)`")
-    return tuple(constant(ctx, scope, a.value, f"a number of `{name}`", 1) for a in arguments)
 
 
 # ---------------------------------------------------------------- draft
@@ -76,7 +34,7 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     """`draft t = shape from last { token = ... }`, `draft t = chain(4) from last by small drawing sample`."""
     name = node.name
     _free(ctx, scope, name)
-    shape = _tree(ctx, scope, node.shape)
+    shape = treelike.shape(ctx, scope, node.shape)
     if node.root.name != "last":
         ctx.fail("wrong-type", "a draft grows from `last`", node.root.span, help=f"`draft {name.name} = ... from last`")
     tokens, model, drawn = None, None, ""
@@ -187,7 +145,9 @@ def _where(ctx: Context, scope: Scope, node: syntax.Expr) -> Expr:
     found = expression(ctx, scope, node)
     if found.type != REGION:
         help = "`where token == parent.p.token`"
-        ctx.fail("wrong-type", "a node is accepted by a condition on it", node.span, f"this is {described(found.type)}", help)
+        ctx.fail(
+            "wrong-type", "a node is accepted by a condition on it", node.span, f"this is {described(found.type)}", help
+        )
     return found
 
 
@@ -249,4 +209,3 @@ def _named(
         title = "these are the draws of another draft"
         ctx.fail("rule-draws", title, second.span, help=usage, also=(Label(given.span, "that one"),))
     return dist
-

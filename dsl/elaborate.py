@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label, error, suggest
-from dcompile.dsl import drafts, syntax
+from dcompile.dsl import syntax
 from dcompile.dsl.checker import check
 from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
 from dcompile.dsl.externs import extern
@@ -17,13 +17,14 @@ from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
 from dcompile.dsl.statements import block
 from dcompile.dsl.tables import index
+from dcompile.dsl.treelike import tree
 from dcompile.source import Span
-from dcompile.strategy import Canvas, Extern, Module, Param, State, Strategy, Type
+from dcompile.strategy import Canvas, Extern, Module, Param, State, Strategy, TreeFile, Type
 
 LARGEST = 50_000
 DEEPEST = 200
-SET = (syntax.Param, syntax.Module, syntax.Extern)  # what `--set` may name
-DECLARATIONS = (*SET, syntax.Model, syntax.Canvas, syntax.State, syntax.Tree, syntax.Require, syntax.Function)
+SET = (syntax.Param, syntax.Module, syntax.Extern, syntax.Tree)  # what `--set` may name
+DECLARATIONS = (*SET, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
 
 
 def elaborate(file: syntax.File, settings: Mapping[str, Setting] | None = None) -> Strategy:
@@ -107,6 +108,7 @@ class Declared:
     canvases: list[Canvas] = field(default_factory=list)
     modules: list[Module] = field(default_factory=list)
     externs: list[Extern] = field(default_factory=list)
+    trees: list[TreeFile] = field(default_factory=list)
     lossless: bool = False
 
 
@@ -128,15 +130,16 @@ def _strategy(
     canvas_ = _rounded(ctx, given.canvases[0])
     params, states = tuple(given.params), tuple(given.states)
     models, modules = tuple(ctx.models), tuple(given.modules)
-    name, externs = node.name.name, tuple(given.externs)
-    strategy = Strategy(name, params, models, canvas_, states, body, given.lossless, text, modules, externs)
+    externs, files = tuple(given.externs), tuple(given.trees)
+    name, lossless = node.name.name, given.lossless
+    strategy = Strategy(name, params, models, canvas_, states, body, lossless, text, modules, externs, files)
     if _oversized(strategy):
         ctx.diagnostics.append(_too_large(node))
     return strategy
 
 
 def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str, Setting], given: Declared) -> None:
-    name = member.name if isinstance(member, (*SET, syntax.Model, syntax.State, syntax.Tree)) else None
+    name = member.name if isinstance(member, (*SET, syntax.Model, syntax.State)) else None
     try:
         if name is not None:
             _free(ctx, scope, name)
@@ -154,7 +157,7 @@ def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str
             case syntax.State():
                 given.states.append(state(ctx, scope, member))
             case syntax.Tree():
-                drafts.tree(ctx, scope, member)
+                given.trees += tree(ctx, scope, member, settings)
             case syntax.Require():
                 given.lossless = _require(ctx, member)
     except Failed:

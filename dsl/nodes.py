@@ -91,7 +91,9 @@ def _of_draft(ctx: Context, scope: Scope, node: Chain, draft: DraftName) -> Expr
     assert isinstance(root, syntax.Word)
     if word.name == "q":
         help = f"`accept {root.name} by rejection(p, {root.name}.q)`"
-        ctx.fail("misplaced-node", "what a draft was drawn from stands only in a rule of `accept`", node.span, help=help)
+        ctx.fail(
+            "misplaced-node", "what a draft was drawn from stands only in a rule of `accept`", node.span, help=help
+        )
     facts = dict(draft.tree.facts)
     if word.name not in (*FACTS, *facts):
         known = ", ".join(f"`{n}`" for n in (*FACTS, *facts, "accepted"))

@@ -180,8 +180,8 @@ class Scope:
 class Context:
     """One elaboration: its mistakes, the unique names given out, and the trace of distributions used and assigned.
 
-    `apply` elaborates `name(arguments)`, `score` elaborates `p.name` and `index` elaborates `table[i]`: the modules that
-    know functions, scores and tables build on the one that knows expressions, and it calls them through here.
+    `apply` elaborates `name(arguments)`, `score` elaborates `p.name` and `index` elaborates `table[i]`: the modules
+    that know functions, scores and tables build on the one that knows expressions, and it calls them through here.
     `fed`: the calls on each draft.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
 from dcompile.dsl import nodes, syntax
-from dcompile.dsl.scope import Broken, Context, Distribution, Failed, Frame, Scope, Table, lookup
+from dcompile.dsl.scope import WORDS, Broken, Context, Distribution, Failed, Frame, Scope, Table, lookup
 from dcompile.dsl.values import constant, convert, described, expression, indices, value
 from dcompile.strategy import (
     INT,
@@ -75,7 +75,7 @@ def _table(ctx: Context, scope: Scope, name: str, node: syntax.Node) -> Table:
         return found[1]
     if found is not None and isinstance(found[1], Broken):
         raise Failed
-    if found is None:
+    if found is None and name not in WORDS:
         lookup(ctx, scope, name, node.span)
     ctx.fail("table-index", f"`{name}` is no table", node.span, help=_help(ctx, scope))
     return None
@@ -117,9 +117,8 @@ def fill(ctx: Context, scope: Scope, node: syntax.Fill) -> Stmt:
     table = _table(ctx, scope, name, node.table)
     frame = Frame("table", None)
     inner = scope.framed(frame)
-    given, condition = node.value, None
-    if isinstance(given, syntax.Where):
-        given, condition = given.region, given.predicate
+    behind = node.value if isinstance(node.value, syntax.Where) else None
+    given, condition = (behind.region, behind.predicate) if behind is not None else (node.value, None)
     best = _best(ctx, inner, given, table, name)
     index = _indices(ctx, inner, table, name, node.index, node.table, len(table.sizes) - (best is not None))
     what = f"what `{name}` is filled with"

@@ -244,7 +244,9 @@ def _placed(ctx: Context, scope: Scope, span: Span, name: str) -> None:
     """The words of nodes stand where values are those of nodes, the words of the canvas elsewhere."""
     frame = scope.frame
     if name in NODE_WORDS and frame is None:
-        help = "they stand in the braces of a `draft`, behind `accept ... where`, and as `t.depth` in what fills a table"
+        help = (
+            "they stand in the braces of a `draft`, behind `accept ... where`, and as `t.depth` in what fills a table"
+        )
         ctx.fail("misplaced-node", f"`{name}` is a word of the nodes of a draft", span, help=help)
     if frame is None:
         return
@@ -270,7 +272,9 @@ def _of_nodes(ctx: Context, scope: Scope, span: Span, name: str) -> None:
     type = binding.expr.type if isinstance(binding, Value) else binding.type if isinstance(binding, Variable) else None
     if type is not None and type.each:
         title = f"`{name}` has a value for each position of the canvas: here are nodes of a draft"
-        ctx.fail("misplaced-node", title, span, help="a node may read a number of the row, a table, and `text[position]`")
+        ctx.fail(
+            "misplaced-node", title, span, help="a node may read a number of the row, a table, and `text[position]`"
+        )
 
 
 def article(kind: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dcompile.dsl.origins import losses, own
 from dcompile.dsl.readable import LAST
 from dcompile.dsl.regions import EVERYTHING, MASKED, World, ahead, most, steady, within
+from dcompile.dsl.soundness import accepts, judged
 from dcompile.dsl.verified import alone, drafts
 from dcompile.source import NOWHERE, Span
 from dcompile.strategy import (
@@ -176,8 +177,8 @@ def _block_wrong(world: World, loop: ForBlocks) -> Verdict | None:
 
 
 def lossless(world: World, strategy: Strategy, exact: Verdict) -> Verdict:
-    """`proved`: the tokens (or their distribution) of plain decoding, one token a call; else `lossy`, and why. Drafts
-    that change no token are left out of the question."""
+    """`proved`: the tokens (or their distribution) of plain decoding, one token a call; `greedy only`: so at
+    temperature 0; else `lossy`, and why. Branches whose drafts change no token are left out of the question."""
     for _, reason, span in drafts(world, strategy):
         if reason:
             return Verdict("lossy", f"drafts may change tokens: {reason}", span)
@@ -186,6 +187,10 @@ def lossless(world: World, strategy: Strategy, exact: Verdict) -> Verdict:
         return why
     if exact.word != "exact":
         return Verdict("lossy", "the cache is approximate: " + exact.reason, exact.span)
+    accepted = [(n.span, *judged(d, n)) for n, d in accepts(strategy.body)]
+    for span, word, why_ in sorted(accepted, key=lambda a: ("lossy", "greedy only", "proved").index(a[1])):
+        end = ", through an exact cache" if word == "proved" else ""
+        return Verdict(word, why_ + end, span if word != "proved" else None)
     return Verdict(
         "proved", "each token comes from a call of its own that sees all tokens before it, from an exact cache"
     )

@@ -7,7 +7,18 @@ Meanings are fixed in docs/language.md; `reference.py` is their plainest stateme
 
 from __future__ import annotations
 
-from dcompile.strategy.declarations import VOCABULARY, Canvas, Extern, Layer, ModelUse, Module, Param, State, Strategy
+from dcompile.strategy.declarations import (
+    VOCABULARY,
+    Canvas,
+    Extern,
+    Layer,
+    ModelUse,
+    Module,
+    Param,
+    State,
+    Strategy,
+    TreeFile,
+)
 from dcompile.strategy.drafts import (
     ACCEPT,
     DRAFT,
@@ -154,6 +165,7 @@ __all__ = [
     "Strategy",
     "Take",
     "TextAt",
+    "TreeFile",
     "Type",
     "Unreadable",
     "While",

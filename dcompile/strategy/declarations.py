@@ -94,6 +94,15 @@ class Extern:
 
 
 @dataclass(frozen=True)
+class TreeFile:
+    """The text of the file that a draft tree comes from."""
+
+    name: str
+    text: str = field(repr=False)
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
 class Canvas:
     """The answer: all `masked`, all masked but holding random tokens (`uniform`), or `empty` (it grows by `append`).
     `multiple`: the canvas is made longer so that its length, counted from position 0 ("canvas") or from the answer's
@@ -119,3 +128,4 @@ class Strategy:
     text: str = ""
     modules: tuple[Module, ...] = ()
     externs: tuple[Extern, ...] = ()
+    trees: tuple[TreeFile, ...] = ()
