@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from dcompile.dsl.regions import EVERYTHING, World, within
+from dcompile.dsl.regions import EVERYTHING, MOVING, World, within
 from dcompile.source import Span
 from dcompile.strategy import (
     Area,
@@ -122,7 +122,7 @@ def _lasts(world: World, region: Expr) -> bool:
     """Whether a region of now holds what the same words mean later: blocks stay, and what is masked gets less (`mask`
     is not lossless anyway)."""
     for n in walk(region):
-        if isinstance(n, Score) or (isinstance(n, Name) and n.name not in world.blocks):
+        if isinstance(n, MOVING) or (isinstance(n, Name) and n.name not in world.blocks):
             return False
         if isinstance(n, Area) and n.name == "last":
             return False

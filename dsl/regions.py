@@ -9,13 +9,16 @@ from dataclasses import dataclass, field, replace
 from dcompile.source import NOWHERE
 from dcompile.strategy import (
     REGION,
+    Accepted,
     Area,
     Assign,
     Branches,
     Dilate,
+    Entry,
     Expr,
     For,
     ForBlocks,
+    Found,
     Literal,
     Name,
     Near,
@@ -27,6 +30,7 @@ from dcompile.strategy import (
     Stmt,
     Strategy,
     Take,
+    TextAt,
     Unreadable,
     While,
     Whole,
@@ -36,6 +40,7 @@ from dcompile.strategy import (
 
 MASKED = Area(REGION, NOWHERE, "masked")
 EVERYTHING = Area(REGION, NOWHERE, "everything")
+MOVING = (Score, Entry, TextAt, Found, Accepted)
 
 
 @dataclass(frozen=True)
@@ -184,8 +189,11 @@ def ahead(region: Expr) -> Expr | None:
 
 
 def steady(region: Expr) -> bool:
-    """Whether a region is the same whenever it is evaluated in a turn: it does not look at the canvas or a model."""
-    return not any(isinstance(n, Score) or (isinstance(n, Area) and n.name in ("masked", "last")) for n in walk(region))
+    """Whether a region is the same whenever it is evaluated in a turn: it does not look at the canvas, a model or a
+    table."""
+    return not any(
+        isinstance(n, MOVING) or (isinstance(n, Area) and n.name in ("masked", "last")) for n in walk(region)
+    )
 
 
 # ---------------------------------------------------------------- numbers

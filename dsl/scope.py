@@ -277,7 +277,8 @@ def _unknown(ctx: Context, scope: Scope, name: str, span: Span) -> NoReturn:
             span,
             help=f"pass `{name}` as an argument, or declare it with `state`",
         )
-    near = difflib.get_close_matches(name, scope.visible() | WORDS, n=1)
+    words = WORDS if scope.frame is not None else WORDS - {*NODE_WORDS}
+    near = difflib.get_close_matches(name, scope.visible() | words, n=1)
     help = f"did you mean `{near[0]}`?" if near else suggest(name, scope.visible(), "declared names")
     ctx.fail("unknown-name", f"`{name}` is not known", span, help=help)
 

@@ -29,12 +29,15 @@ from dcompile.strategy import (
     FIELD,
     REGION,
     TOKENS,
+    Accepted,
     Area,
     Assign,
     Break,
     Ended,
+    Entry,
     Expr,
     Field,
+    Found,
     If,
     Literal,
     Name,
@@ -44,6 +47,7 @@ from dcompile.strategy import (
     Stmt,
     Stop,
     Take,
+    TextAt,
     Type,
     Write,
     walk,
@@ -274,6 +278,6 @@ def _fixed(node: object, mutable: set[str]) -> bool:
             return name == "position"
         case Name(name=name):
             return name not in mutable
-        case Ended() | Reduce() | Take():
+        case Ended() | Reduce() | Take() | Entry() | TextAt() | Found() | Accepted():
             return False
     return True

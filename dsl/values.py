@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from dcompile.diagnostic import Label
-from dcompile.dsl import syntax
+from dcompile.dsl import places, syntax
 from dcompile.dsl.fold import fold
 from dcompile.dsl.scope import (
-    NODE_WORDS,
     REGION_WORDS,
     Callable,
     Context,
@@ -191,12 +190,12 @@ def _number(ctx: Context, span: Span, number: int | float) -> Expr:
 
 def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
     """A name used as a value."""
-    _placed(ctx, scope, span, name)
+    places.word(ctx, scope, span, name)
     if (found := builtin(scope, span, name)) is not None:
         return found
     binding = lookup(ctx, scope, name, span)
     if scope.frame is not None:
-        _of_nodes(ctx, scope, span, name)
+        places.variable(ctx, scope, span, name)
     match binding:
         case Value(expr, _):
             return _moved(expr, span)
@@ -238,43 +237,6 @@ def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
 def indices(sizes: tuple[int, ...]) -> str:
     """As many indices as a table has sides: `i, j`."""
     return ", ".join("ijklmn"[: len(sizes)])
-
-
-def _placed(ctx: Context, scope: Scope, span: Span, name: str) -> None:
-    """The words of nodes stand where values are those of nodes, the words of the canvas elsewhere."""
-    frame = scope.frame
-    if name in NODE_WORDS and frame is None:
-        help = (
-            "they stand in the braces of a `draft`, behind `accept ... where`, and as `t.depth` in what fills a table"
-        )
-        ctx.fail("misplaced-node", f"`{name}` is a word of the nodes of a draft", span, help=help)
-    if frame is None:
-        return
-    if name in REGION_WORDS:
-        help = "assign what you need of the canvas to a variable before"
-        ctx.fail("misplaced-node", f"`{name}` is a region of the canvas: here are nodes of a draft", span, help=help)
-    if frame.kind == "table" and name in (*NODE_WORDS, "token", "position"):
-        help = f"say of which draft: `t.{name}`"
-        ctx.fail("misplaced-node", f"whose `{name}` is meant?", span, help=help)
-    if name == "parent":
-        ctx.fail("misplaced-node", "`parent` is a node, not a value", span, help="`parent.token`, `parent.p.token`")
-    if frame.kind == "draft" and name == "token" and not scope.above:
-        help = "`parent.token`, `depth`, `rank`, `position`"
-        ctx.fail("misplaced-node", "the node's token is what is being drafted", span, help=help)
-
-
-def _of_nodes(ctx: Context, scope: Scope, span: Span, name: str) -> None:
-    """A name from outside that has a value for each position of the canvas means nothing at a node."""
-    found = scope.find(name)
-    if found is None or found[0].frame is scope.frame:
-        return
-    binding = found[1]
-    type = binding.expr.type if isinstance(binding, Value) else binding.type if isinstance(binding, Variable) else None
-    if type is not None and type.each:
-        title = f"`{name}` has a value for each position of the canvas: here are nodes of a draft"
-        ctx.fail(
-            "misplaced-node", title, span, help="a node may read a number of the row, a table, and `text[position]`"
-        )
 
 
 def article(kind: str) -> str:

@@ -36,6 +36,7 @@ def _deeper(inner: st.SearchStrategy[syntax.Expr]) -> st.SearchStrategy[syntax.E
         st.builds(syntax.Attribute, here, inner, IDENTS),
         st.builds(syntax.Method, here, inner, IDENTS, arguments),
         st.builds(syntax.Apply, here, IDENTS, arguments),
+        st.builds(syntax.Index, here, inner, st.lists(inner, max_size=3).map(tuple)),
         st.builds(syntax.Listing, here, st.lists(inner, max_size=3).map(tuple)),
     )
 
