@@ -98,5 +98,27 @@ def _(x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], 2))
 
 
+@torch.library.custom_op("dcompile::best", mutates_args=())
+def best(x: Tensor, count: int) -> Tensor:
+    """The places of the `count` largest values along the last axis, in order, of equal ones the lowest: float32
+    [..., V] to int64 [..., count]."""
+    return torch.sort(x, dim=-1, descending=True, stable=True).indices[..., :count].clone()
+
+
+def best_plainly(x: Tensor, count: int) -> Tensor:
+    """`best` spelled in ATen ops that every backend has."""
+    found, left = [torch.argmax(x, -1, keepdim=True)], x
+    while len(found) < count:
+        left = torch.where(torch.arange(x.shape[-1]) == found[-1], -torch.inf, left)
+        found.append(torch.argmax(left, -1, keepdim=True))
+    return torch.cat(found, -1)
+
+
+@best.register_fake
+def _(x: Tensor, count: int) -> Tensor:
+    return x.new_empty((*x.shape[:-1], count), dtype=torch.int64)
+
+
 EXP_SUMS = torch.ops.dcompile.exp_sums.default
+BEST = torch.ops.dcompile.best.default
 BEST_TWO = torch.ops.dcompile.best_two.default

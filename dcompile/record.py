@@ -261,6 +261,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.scope.close(self._distinct(outputs, {}))
 
 
+_CONSTANTS: dict[tuple[object, ...], Tensor] = {}
+
+
+def constant(values: Sequence[Any]) -> Tensor:
+    """A tensor of these numbers while a graph is recorded: an attribute of the graph, the same one wherever the same
+    numbers are asked for."""
+    with torch.utils._python_dispatch._disable_current_modes(), torch.inference_mode(False):  # type: ignore[attr-defined]
+        made = torch.tensor(values)
+        return _CONSTANTS.setdefault((made.dtype, made.shape, made.numpy().tobytes()), made)
+
+
 def _named(values: Values, names: Sequence[str]) -> list[Tensor]:
     return [values[name] for name in names]
 

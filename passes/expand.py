@@ -28,6 +28,7 @@ ATEN: Mapping[Any, Meaning] = {
     torch.ops.dcompile.attend.default: ops.attend_parts,
     torch.ops.dcompile.order.default: order_by_sort,
     ops.EXP_SUMS: ops.exp_sums_plainly,
+    ops.BEST: ops.best_plainly,
     ops.BEST_TWO: ops.best_two_plainly,
 }
 

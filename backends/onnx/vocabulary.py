@@ -2,7 +2,7 @@
 
 exp_sums  ->  a loop over tiles of the axis, which add up
 argmax    ->  the largest value of each run of places, the first run that has the largest of all, its first place
-best_two  ->  TopK
+best, best_two  ->  TopK, which gives the lower of equal places first
 """
 
 from __future__ import annotations
@@ -68,7 +68,12 @@ def best_two(at: Scope, out: Typed, x: Typed) -> ir.Value:
     return at.ops("TopK", x, at.ints(2), outputs=2, axis=-1, largest=1, sorted=1)[0]
 
 
+def best(at: Scope, out: Typed, x: Typed, count: int) -> ir.Value:
+    return at.ops("TopK", x, at.ints(count), outputs=2, axis=-1, largest=1, sorted=1)[1]
+
+
 OPS: dict[Any, Callable[..., ir.Value]] = {
     ops.EXP_SUMS: exp_sums,
+    ops.BEST: best,
     ops.BEST_TWO: best_two,
 }

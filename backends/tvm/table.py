@@ -59,6 +59,7 @@ def attention(
 EXPAND: dict[Any, Callable[..., Any]] = {
     torch.ops.dcompile.attend.default: ops.attend_parts,
     ops.EXP_SUMS: ops.exp_sums_plainly,
+    ops.BEST: ops.best_plainly,
     ops.BEST_TWO: ops.best_two_plainly,
     aten.layer_norm.default: layer_norm,
     aten.scaled_dot_product_attention.default: attention,

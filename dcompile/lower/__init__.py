@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from dcompile.lower.variables import declare
 from dcompile.models import Model, by_name
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
-from dcompile.strategy import REGION, Area, Call, Literal, Strategy, is_noisy, session_states, stops_on_eos, walk
+from dcompile.strategy import Area, Call, Draft, Literal, Nodes, Strategy, is_noisy, session_states, stops_on_eos, walk
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
@@ -44,8 +44,7 @@ def lower(
     with recorder.recording():
         _inputs(ctx, draws)
         declare(ctx)
-        lasts = (n for n in walk(strategy.body) if isinstance(n, Call) and n.feed == Area(REGION, n.feed.span, "last"))
-        for name in dict.fromkeys(n.model for n in lasts):
+        for name in dict.fromkeys(_appending(strategy)):
             prefill(ctx, ctx.models[name])
         sequence(ctx, strategy.body)
         outputs = _outputs(ctx)
@@ -55,6 +54,14 @@ def lower(
     graph = Graph("main", module, ports, results)
     others = {name: m.facts for name, m in models.items() if m is not model}
     return Program(strategy, model.facts, batch, capacity, (graph,), others=others)
+
+
+def _appending(strategy: Strategy) -> Iterator[str]:
+    """The models that are fed what was appended last, behind a prompt that is stored before."""
+    for node in walk(strategy.body):
+        match node:
+            case Draft(model=str() as name) | Call(model=name, feed=Nodes() | Area(name="last")):
+                yield name
 
 
 def _weights(strategy: Strategy, models: Mapping[str, Model]) -> dict[str, Tensor]:

@@ -14,6 +14,9 @@ from dcompile.lower.networks import Network
 from dcompile.models import Model
 from dcompile.record import Recorder
 from dcompile.strategy import Expr, ModelUse, Strategy, reads_back
+from dcompile.trees import Tree, chain
+
+ROOT = chain(0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,24 @@ class Frame:
     @property
     def unsorted(self) -> Frame:
         return Frame(self.start, self.width)
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes(Frame):
+    """The nodes of a draft tree in place of slots: `start` [B] is the root's slot. `tokens` [B, n] and which nodes are
+    `live` [B, n]; `q` [B, n, V]: what a model drew their children from. `fresh`: behind the target's call, the nodes'
+    keys and values by layer, and the words that its nodes carry."""
+
+    tree: Tree = ROOT
+    tokens: Tensor = field(default_factory=lambda: torch.zeros(0))
+    live: Tensor = field(default_factory=lambda: torch.zeros(0))
+    q: Tensor | None = None
+    fresh: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def unsorted(self) -> Frame:
+        return self
 
 
 @dataclass(frozen=True)
@@ -100,7 +121,7 @@ class Context:
     `active`: the rows [B] that run here, None for all; `depth`: how many loops stand around. `sorted`: inside a take's
     predicate, which sorted places hold a position of its region, and where each one's segment starts. `fork`: inside
     branches, how their rows belong to the rows of the batch. `modules`: the
-    network of each module.
+    network of each module. `drafts`: the trees proposed.
     """
 
     strategy: Strategy
@@ -121,6 +142,7 @@ class Context:
     active: Tensor | None = None
     depth: int = 0
     fork: Fork | None = None
+    drafts: dict[str, Nodes] = field(default_factory=dict)
 
     @property
     def first(self) -> Used:

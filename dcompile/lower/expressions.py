@@ -7,31 +7,37 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists, ending, externs, modules, regions, scores, selection
-from dcompile.lower.context import Context, Frame
+from dcompile.lower import dists, ending, externs, modules, nodes, regions, scores, selection
+from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.lower.frames import look, places
 from dcompile.strategy import (
+    Accepted,
     Area,
     Base,
     Dilate,
     Divergence,
     Ended,
+    Entry,
     Expr,
     Field,
     Foreign,
+    Found,
     Learned,
     Literal,
     MaskToken,
     Name,
     Near,
+    NodeFact,
     OneHot,
     Op,
+    Parent,
     Probabilities,
     Reduce,
     RunInput,
     Running,
     Score,
     Take,
+    TextAt,
     Unreadable,
     Whole,
 )  # fmt: skip
@@ -78,6 +84,8 @@ def row_value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
             return reduce(ctx, expr)
         case Foreign():
             return externs.foreign(ctx, expr, None)
+        case Accepted() | Entry() | TextAt() | Found():
+            return nodes.value(ctx, expr, None)
         case Op(op="not", args=(a,)):
             return torch.logical_not(value(ctx, a, frame))
         case Op(op=op, args=args):
@@ -105,6 +113,10 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
             return dists.whole(ctx, expr, frame)
         case Area():
             return regions.area(ctx, expr, frame)
+        case NodeFact() | Parent() | Entry() | TextAt():
+            return nodes.value(ctx, expr, frame)
+        case Field(name="token") if isinstance(frame, Nodes):
+            return frame.tokens
         case Field(name="token"):
             return look(ctx, ctx.values["tokens"], frame)
         case Field(name="position"):

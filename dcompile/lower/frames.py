@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower.context import Context, Frame
+from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.ops import FLOOR
+from dcompile.record import constant
 
 
 def canvas(ctx: Context) -> Frame:
@@ -15,7 +16,10 @@ def canvas(ctx: Context) -> Frame:
 
 
 def places(ctx: Context, frame: Frame) -> Tensor:
-    """The slots of a frame, int64 [B, W] ([1, C] for the canvas), each slot once."""
+    """The slots of a frame, int64 [B, W] ([1, C] for the canvas), each slot once; of nodes, where they would stand."""
+    if isinstance(frame, Nodes):
+        assert frame.start is not None
+        return frame.start.reshape(-1, 1) + constant([frame.tree.depths])
     if frame.start is None:
         slots = torch.arange(ctx.capacity).reshape(1, -1)
     else:

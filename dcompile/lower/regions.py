@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower.context import Context, Frame
+from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.lower.frames import behind, canvas, look, places
 from dcompile.strategy import Area, Dilate, Expr, Literal, Name, Near, Op, Take, Unreadable, Whole
 
 
 def live(ctx: Context, frame: Frame) -> Tensor:
-    """Slots that hold a position of the row: neither padding nor behind the canvas' present end."""
+    """Slots that hold a position of the row: neither padding nor behind the canvas' present end; the live nodes."""
+    if isinstance(frame, Nodes):
+        return frame.live
     slots = places(ctx, frame)
     return (slots >= _col(ctx.inputs["pad"])) & (slots < _col(present_end(ctx)))
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import forcing
-from dcompile.lower.context import Context, Dist, either
+from dcompile.lower.context import Context, Dist, Nodes, either
 from dcompile.lower.ending import is_eos
 from dcompile.lower.regions import present_end
 from dcompile.lower.threefry import uniform
 from dcompile.ops import FLOOR
+from dcompile.record import constant
 
 
 def controlled(ctx: Context) -> Tensor:
@@ -34,12 +35,24 @@ def processed(ctx: Context, dist: Dist, logits: Tensor) -> Tensor:
     written = (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < end) & ~dist.canvas["masked"]
     said = torch.where(written, dist.canvas["tokens"], vocab)
     seen = torch.scatter(torch.zeros(ctx.batch, vocab + 1), 1, said, 1.0)[:, :vocab].unsqueeze(1) > 0
+    done = (written & (slots >= ctx.inputs["start"].reshape(-1, 1))).to(torch.int64).sum(1, keepdim=True)
+    if isinstance(dist.frame, Nodes):
+        seen = seen | _said_above(dist.frame, vocab)
+        done = done + constant([dist.frame.tree.depths])
     penalty = ctx.inputs["penalty"].reshape(-1, 1, 1)
     logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-    done = (written & (slots >= ctx.inputs["start"].reshape(-1, 1))).to(torch.int64).sum(1)
-    early = (done < ctx.inputs["min_length"]).reshape(-1, 1, 1)
+    early = (done < ctx.inputs["min_length"].reshape(-1, 1)).unsqueeze(-1)
     eos = is_eos(ctx, torch.arange(vocab)).reshape(1, 1, -1)
     return torch.where(ctx.inputs["banned"].reshape(1, 1, -1) | (early & eos), FLOOR, logits)
+
+
+def _said_above(nodes: Nodes, vocab: int) -> Tensor:
+    """Which tokens stand at a node or between it and the root, bool [B, n, V]."""
+    batch, n = nodes.tokens.shape
+    above = constant([[a in path for a in range(n)] for path in map(set, nodes.tree.ancestors)])
+    tokens = torch.where(above, nodes.tokens.unsqueeze(1), vocab)
+    tokens = torch.where(tokens < 0, vocab, tokens)
+    return torch.scatter(torch.zeros(batch, n, vocab + 1), 2, tokens, 1.0)[:, :, :vocab] > 0
 
 
 def warped(ctx: Context, logits: Tensor) -> Tensor:

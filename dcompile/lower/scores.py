@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import sampling
-from dcompile.lower.context import Adjusted, Context, Dist, Frame
+from dcompile.lower.context import Adjusted, Context, Dist, Frame, Nodes
 from dcompile.lower.frames import look, places, rows
 from dcompile.ops import FLOOR
-from dcompile.strategy import Field, Name, Score, walk
+from dcompile.strategy import Entry, Field, Name, Score, walk
 
 
 def score(ctx: Context, expr: Score, frame: Frame) -> Tensor:
     """A score on the slots of a frame [B, W]."""
     dist, base = ctx.dists[expr.dist], frame.unsorted
-    if any(isinstance(n, (Name, Field)) for n in walk(expr.of or ())):  # these may have changed since
+    if any(isinstance(n, (Name, Field, Entry)) for n in walk(expr.of or ())):  # these may have changed since
         result = _score(ctx, expr, dist, base)
     else:
         key = (*_which(ctx, dist), expr.kind, expr.of, expr.warped, expr.without, base.key)
@@ -59,9 +59,21 @@ def token(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
     logits = logits_at(ctx, dist, frame)
     slots = places(ctx, frame)
     position = slots - ctx.inputs["pad"].reshape(-1, 1) + (1 if dist.predicts_next else 0)
-    visit = None if dist.visits is None else look(ctx, dist.visits, frame)
+    if isinstance(frame, Nodes):  # a draw belongs to the position alone, whatever was drafted before
+        visit: Tensor | None = torch.zeros_like(position)
+    else:
+        visit = None if dist.visits is None else look(ctx, dist.visits, frame)
     position = position.expand(ctx.batch, frame.width)
     return sampling.propose(ctx, dist, logits, temperature(ctx, dist), position, visit)
+
+
+def law(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
+    """What is drawn from at each slot [B, W, V]: at temperature 0 the likeliest token for certain."""
+    logits, heat = logits_at(ctx, dist, frame), temperature(ctx, dist)
+    warm = torch.softmax(sampling.warped_if(ctx, dist, logits, heat), -1)
+    best = torch.argmax(sampling.processed_if(ctx, dist, logits), -1, keepdim=True)
+    cold = (torch.arange(logits.shape[-1]) == best).to(torch.float32)
+    return torch.where(heat.reshape(-1, 1, 1) > 0, warm, cold)
 
 
 def temperature(ctx: Context, dist: Dist) -> Tensor:

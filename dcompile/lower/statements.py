@@ -7,22 +7,26 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dcompile.lower import branches, dists, ending
+from dcompile.lower import branches, dists, drafts, ending, nodes
 from dcompile.lower.calls import call
 from dcompile.lower.context import Block, Context, either
 from dcompile.lower.regions import present_end
 from dcompile.lower.variables import LOOPS, reset, written
 from dcompile.lower.writes import append, assign, truncate, write
 from dcompile.strategy import (
+    Accept,
     Adjust,
     Assign,
     Branches,
     Break,
     Call,
+    Draft,
     Expr,
+    Fill,
     For,
     ForBlocks,
     If,
+    Nodes,
     Op,
     Reduce,
     Repeat,
@@ -51,14 +55,23 @@ def sequence(ctx: Context, body: Sequence[Stmt]) -> None:
 def _may_leave(stmt: Stmt) -> bool:
     """Whether rows can end in this statement, or leave the loop that it stands in."""
     leaving = Stop if isinstance(stmt, LOOPS) else (Stop, Break)  # a `break` inside a loop leaves only that one
-    return any(isinstance(n, leaving) or (isinstance(n, Write) and n.action == "append") for n in walk(stmt))
+    ends = (isinstance(n, Accept) or (isinstance(n, Write) and n.action == "append") for n in walk(stmt))
+    return any(ends) or any(isinstance(n, leaving) for n in walk(stmt))
 
 
 def statement(ctx: Context, stmt: Stmt) -> None:
     """Lower one statement."""
     match stmt:
+        case Call(feed=Nodes()):
+            drafts.call(ctx, stmt)
         case Call():
             call(ctx, stmt)
+        case Draft():
+            drafts.draft(ctx, stmt)
+        case Accept():
+            drafts.accept(ctx, stmt)
+        case Fill():
+            nodes.fill(ctx, stmt)
         case Assign():
             assign(ctx, stmt)
         case Adjust():
@@ -196,7 +209,8 @@ def _run_loop(
     counts: bool = True,
 ) -> None:
     """Carry what `body` writes; `counts` False is a branch, which no `break` leaves and which is no turn of a state."""
-    outer, outer_dists, outer_active = dict(ctx.values), dict(ctx.dists), ctx.active
+    outer, outer_active, trees = dict(ctx.values), ctx.active, dict(ctx.drafts)
+    outer_dists = dict(ctx.dists)
     ctx.depth += counts
     flag = f"broken{ctx.depth}"
     if counts:
@@ -219,5 +233,5 @@ def _run_loop(
 
     result = ctx.recorder.loop(carried, lambda v: either(v["go"]), turn)
     ctx.values = {**outer, **{n: result[n] for n in names}}
-    ctx.dists, ctx.active = outer_dists, outer_active
+    ctx.dists, ctx.active, ctx.drafts = outer_dists, outer_active, trees
     ctx.depth -= counts

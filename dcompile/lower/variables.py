@@ -13,14 +13,21 @@ from dcompile.lower.expressions import DTYPES
 from dcompile.lower.frames import canvas, places
 from dcompile.lower.threefry import any_token, uniform
 from dcompile.strategy import (
+    ACCEPT,
+    DRAFT,
     NOISE,
     RANDOM,
+    VOCABULARY,
+    Accept,
     Assign,
     Break,
     Call,
+    Draft,
+    Fill,
     For,
     ForBlocks,
     Literal,
+    Nodes,
     Random,
     Repeat,
     State,
@@ -49,6 +56,7 @@ def declare(ctx: Context) -> None:
     for call in walk(ctx.strategy.body):
         if isinstance(call, Call) and call.name is not None and ctx.rng:
             ctx.values[f"visits{call.site}"] = torch.zeros(shape, dtype=torch.int64)
+    _drafts(ctx)
     for state in ctx.strategy.states:
         ctx.values[state.name] = initial(ctx, state)
     for state in session_states(ctx.strategy):
@@ -58,6 +66,25 @@ def declare(ctx: Context) -> None:
         if isinstance(node, Assign) and node.name not in ctx.values:
             size = shape if node.value.type.each else shape[:1]
             ctx.values[node.name] = torch.zeros(size, dtype=DTYPES[node.value.type.base])
+
+
+def _drafts(ctx: Context) -> None:
+    """What drafts leave to the next turn: how much was accepted, and how often each position was drawn."""
+    for node in walk(ctx.strategy.body):
+        if isinstance(node, Draft):
+            ctx.values[f"accepted_{node.name}"] = ctx.zeros()
+        if ctx.rng and (stream := drawing(node)) is not None:
+            ctx.values[f"visits{stream}"] = torch.zeros(ctx.batch, ctx.capacity, dtype=torch.int64)
+
+
+def drawing(node: object) -> int | None:
+    """The stream that a statement of drafts draws from."""
+    match node:
+        case Draft(model=str(), site=site):
+            return DRAFT + site
+        case Accept(rule=str(), site=site):
+            return ACCEPT + site
+    return None
 
 
 def _canvas(ctx: Context) -> None:
@@ -135,6 +162,19 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
     names: set[str] = set()
     for node in walk(tuple(body)):
         match node:
+            case Call(feed=Nodes()):
+                names |= {"calls", "batch_calls", "fed"}
+            case Draft(model=model):
+                if model is not None:
+                    names |= {"calls", "batch_calls", "fed", ctx.models[model].stored, *ctx.models[model].caches}
+            case Accept(draft=draft, dist=dist):
+                target = ctx.models[
+                    next(c.model for c in walk(ctx.strategy.body) if isinstance(c, Call) and c.name == dist)
+                ]
+                names |= {"tokens", "order", "filled", "ended", "done", f"accepted_{draft}"}
+                names |= {target.stored, *target.caches}
+            case Fill(table=table):
+                names.add(table)
             case Call(keep=keep, site=site, model=model):
                 names |= {"calls", "batch_calls", "fed", f"visits{site}"}
                 names |= set(features(ctx))
@@ -158,6 +198,8 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
                 names |= {f"broken{depth}" for depth in range(ctx.depth + 1)}
             case ForBlocks():
                 names |= {s.name for s in ctx.strategy.states if s.lifetime == "block"}
+        if ctx.rng and (stream := drawing(node)) is not None:
+            names.add(f"visits{stream}")
     if any(isinstance(n, LOOPS) for n in walk(tuple(body))):
         names |= {s.name for s in ctx.strategy.states if s.lifetime == "step"}
     return names
@@ -174,7 +216,11 @@ def initial(ctx: Context, state: State) -> Tensor:
     """A state's first value, [B] or [B, C]."""
     if state.type.wide:
         return dists.initial(ctx, state)
-    shape = (ctx.batch, ctx.capacity) if state.type.each else (ctx.batch,)
+    shape: tuple[int, ...] = (ctx.batch, ctx.capacity) if state.type.each else (ctx.batch,)
+    if state.sizes:
+        shape = (ctx.batch, *(ctx.model.facts.vocab if s == VOCABULARY else s for s in state.sizes))
+        first = ctx.value(state.init, None).reshape(-1, *[1] * len(state.sizes))
+        return first.to(DTYPES[state.type.base]).expand(shape)
     value = ctx.value(state.init, canvas(ctx) if state.init.type.each else None)
     if state.type.each and not state.init.type.each:
         value = value.reshape(-1, 1)

@@ -90,5 +90,6 @@ def _dist(row: Row, stmt: Call, use: ModelUse, fed: list[int], logits: Tensor, c
     committed = sum(not row.masked[i] for i in range(row.start, row.end))
     temperature = row.controls.temperature if stmt.temperature is None else float(number(row, stmt.temperature))
     return Dist(
-        logits[rows], positions, ahead, stmt.site, temperature, row.controls, seen, committed, visits, row.draws
-    )
+        logits[rows], positions, [i + ahead for i in positions], stmt.site, temperature, row.controls,
+        [seen] * len(rows), [committed] * len(rows), visits, row.draws,
+    )  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from dcompile.reference.row import Dist, Row
+from dcompile.reference.row import Row
 from dcompile.strategy import NONE, Adjust, State, outer_blocks
 
 
@@ -42,10 +44,7 @@ def adjust(row: Row, stmt: Adjust, plus: Tensor) -> None:
     """`name = dist plus x`."""
     dist = row.dists[stmt.dist]
     added = plus.expand(row.size, row.model.facts.vocab)[dist.positions]
-    row.dists[stmt.name] = Dist(
-        dist.logits + added, dist.positions, dist.ahead, dist.site, dist.temperature, dist.controls, dist.seen,
-        dist.committed, dist.visits, dist.draws,
-    )  # fmt: skip
+    row.dists[stmt.name] = replace(dist, logits=dist.logits + added)
 
 
 def bounded(row: Row, state: State, item: Tensor, initial: Tensor) -> Tensor:

@@ -13,31 +13,37 @@ from torch import Tensor
 from dcompile.diagnostic import error
 from dcompile.foreign import called, function, shape
 from dcompile.ops import FLOOR
-from dcompile.reference import dists
+from dcompile.reference import dists, nodes
 from dcompile.reference.networks import answer
 from dcompile.reference.row import Row
 from dcompile.strategy import (
+    Accepted,
     Area,
     Base,
     Dilate,
     Divergence,
     Ended,
+    Entry,
     Expr,
     Field,
     Foreign,
+    Found,
     Learned,
     Literal,
     MaskToken,
     Name,
     Near,
+    NodeFact,
     OneHot,
     Op,
+    Parent,
     Probabilities,
     Reduce,
     RunInput,
     Running,
     Score,
     Take,
+    TextAt,
     Unreadable,
     Whole,
     walk,
@@ -75,6 +81,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
         case MaskToken():
             assert row.model.facts.mask_id is not None, "a model without a mask token is refused before"
             return torch.tensor(row.model.facts.mask_id)
+        case Field(name=name) if row.nodes is not None:
+            return nodes.field(row, name)
         case Field(name="token"):
             return torch.tensor(row.tokens)
         case Field(name="position"):
@@ -98,6 +106,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
         case Running():
             assert running is not None, "a running value outside of a predicate"
             return running[id(expr)]
+        case NodeFact() | Parent() | Accepted() | Entry() | TextAt() | Found():
+            return nodes.value(row, expr, value)
         case _:
             positions = region(row, expr)
             return torch.tensor([i in positions for i in range(row.size)])
@@ -181,16 +191,26 @@ def _op(row: Row, expr: Op, running: Sorted | None) -> Tensor:
     if expr.type.wide:
         args = [dists.column(a) for a in args]
     if expr.op == "not":
-        return ~args[0] if not expr.type.each else ~args[0] & (torch.arange(row.size) < row.end)
+        return ~args[0] if not expr.type.each or row.nodes else ~args[0] & (torch.arange(row.size) < row.end)
     if expr.op in COMPARISONS and running is None and torch.is_floating_point(args[0]):
         distance = (args[0] - args[1]).abs()
-        if distance.dim():
+        if row.nodes is not None:
+            distance = distance.expand(row.extent)[row.nodes.live]
+        elif distance.dim():
             distance = distance[[i for i in range(row.end) if row.masked[i]]]
         row.note(min((float(d) for d in distance.reshape(-1) if d == d), default=float("inf")))
     return OPS[expr.op](*args)
 
 
 def _reduce(row: Row, expr: Reduce) -> Tensor:
+    around, row.nodes = row.nodes, None
+    try:
+        return _reduced(row, expr)
+    finally:
+        row.nodes = around
+
+
+def _reduced(row: Row, expr: Reduce) -> Tensor:
     inside = region(row, expr.region)
     if expr.kind == "count":
         return torch.tensor(len(inside))
@@ -218,19 +238,19 @@ def _score(row: Row, expr: Score) -> Tensor:
     if expr.kind == "dist":
         return dists.stored(row, dist.warped if expr.warped else dist.logits, dist.positions)
     if expr.kind in ("token", "sample"):
-        out = torch.full((row.size,), -1)
+        out = torch.full((row.extent,), -1)
         out[dist.positions] = torch.tensor(dist.token, dtype=torch.int64)
         return out
     logits = dist.warped if expr.warped else dist.logits
     if expr.without:
         logits = logits.clone()
         logits[:, list(expr.without)] = FLOOR
-    of = None if expr.of is None else value(row, expr.of).expand(row.size)[dist.positions]
+    of = None if expr.of is None else value(row, expr.of).expand(row.extent)[dist.positions]
     if expr.kind == "top":
-        out = torch.full((row.size,), -1)
+        out = torch.full((row.extent,), -1)
         out[dist.positions] = logits.argmax(-1)
         return out
-    out = torch.full((row.size,), torch.nan)
+    out = torch.full((row.extent,), torch.nan)
     out[dist.positions] = _score_of(logits, expr.kind, of)
     return out
 

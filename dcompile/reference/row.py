@@ -17,8 +17,21 @@ from dcompile.reference.forward import Memory
 from dcompile.reference.result import Difference, Forced
 from dcompile.reference.threefry import uniform
 from dcompile.strategy import Strategy
+from dcompile.trees import Tree
 
 Draws = Mapping[tuple[int, int, int], int]  # the token for a stream, position and visit
+
+
+@dataclass
+class Drafted:
+    """A draft tree with a `token` for each node and whether it is alive; `root` is the position of node 0. `q` [n, V]:
+    of each node whose children a model drew, the distribution that they were drawn from."""
+
+    tree: Tree
+    root: int
+    tokens: list[int]
+    live: list[bool]
+    q: Tensor | None = None
 
 
 @dataclass
@@ -27,7 +40,8 @@ class Row:
     [start, end). A canvas that begins empty holds `filled` answer positions, a masked one all of them. `fixed`: those
     of a template. `blocks`: the variables of the loops over blocks around, outermost first.
     `models` and `memories`: by the names of the strategy's models; `model` is the first one.
-    `branch`: this is one of several branches, whose call is counted already."""
+    `branch`: this is one of several branches, whose call is counted already. `nodes`: the draft whose nodes expressions
+    range over, in place of positions. `accepted`: how many nodes of each draft were accepted last."""
 
     strategy: Strategy
     model: Model
@@ -52,6 +66,14 @@ class Row:
     differences: list[Difference] = field(default_factory=list)
     branch: bool = False
     draws: Draws = field(default_factory=dict)
+    drafts: dict[str, Drafted] = field(default_factory=dict)
+    nodes: Drafted | None = None
+    accepted: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def extent(self) -> int:
+        """How many values an expression has that has one each: for the nodes of a draft, or the canvas' positions."""
+        return self.size if self.nodes is None else self.nodes.tree.size
 
     @property
     def size(self) -> int:
@@ -86,24 +108,26 @@ class Row:
 
 @dataclass
 class Dist:
-    """What a call returned: clean logits [R, V] for the `positions` that can be read; each predicts position + `ahead`.
-    `seen` and `committed` are the canvas as it was when the model was called, `visits` the earlier draws."""
+    """What a call returned: clean logits [R, V] for the `positions` that can be read (of a draft: its nodes), and which
+    positions they predict (`targets`). For each row: the tokens `seen` and how many of the answer were `committed` when
+    the model was called, and the earlier draws (`visits`)."""
 
     logits: Tensor
     positions: list[int]
-    ahead: int
+    targets: list[int]
     site: int
     temperature: float
     controls: Controls
-    seen: frozenset[int]
-    committed: int
+    seen: list[frozenset[int]]
+    committed: list[int]
     visits: list[int]
     draws: Draws
 
     @cached_property
     def processed(self) -> Tensor:
         """Logits after penalty, bans and minimum length [R, V]."""
-        rows = [sampling.processed(row, self.controls, self.seen, self.committed) for row in self.logits]
+        before = zip(self.logits, self.seen, self.committed, strict=True)
+        rows = [sampling.processed(row, self.controls, seen, committed) for row, seen, committed in before]
         return torch.stack(rows) if rows else self.logits
 
     @cached_property
@@ -118,7 +142,7 @@ class Dist:
         if self.temperature <= 0:
             return [int(row.argmax()) for row in self.processed]
         own = [sampling.draw(row, u) for row, u in zip(self.warped, self._uniforms(), strict=True)]
-        keys = [(self.site, p + self.ahead, v) for p, v in zip(self.positions, self.visits, strict=True)]
+        keys = [(self.site, target, v) for target, v in zip(self.targets, self.visits, strict=True)]
         return [self.draws.get(key, token) for key, token in zip(keys, own, strict=True)]
 
     def top_gap(self, position: int) -> float:
@@ -133,5 +157,5 @@ class Dist:
         return sampling.draw_gap(self.warped[at], self._uniforms()[at])
 
     def _uniforms(self) -> list[float]:
-        seed, places = self.controls.seed, zip(self.positions, self.visits, strict=True)
-        return [uniform(seed, self.site, position + self.ahead, visit) for position, visit in places]
+        seed, places = self.controls.seed, zip(self.targets, self.visits, strict=True)
+        return [uniform(seed, self.site, target, visit) for target, visit in places]

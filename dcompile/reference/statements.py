@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dcompile.diagnostic import error
-from dcompile.reference import dists
+from dcompile.reference import dists, drafts
 from dcompile.reference.branches import branches
 from dcompile.reference.calls import call
 from dcompile.reference.expressions import DTYPES, number, truth, value
@@ -17,15 +17,20 @@ from dcompile.reference.row import Row
 from dcompile.reference.writes import append, chance, settle, write
 from dcompile.strategy import (
     RANDOM,
+    VOCABULARY,
+    Accept,
     Adjust,
     Assign,
     Branches,
     Break,
     Call,
+    Draft,
     Expr,
+    Fill,
     For,
     ForBlocks,
     If,
+    Nodes,
     Random,
     Repeat,
     State,
@@ -51,13 +56,20 @@ def sequence(row: Row, body: Sequence[Stmt]) -> None:
 
 
 def _statement(row: Row, stmt: Stmt) -> None:
-    if row.calls and isinstance(stmt, (Call, Branches, Break, Stop)):
+    if row.calls and isinstance(stmt, (Call, Draft, Branches, Break, Stop)):
         settle(row)
     match stmt:
         case Call():
             if _lost(row):
                 raise RowEnds
-            call(row, stmt)
+            (drafts.call if isinstance(stmt.feed, Nodes) else call)(row, stmt)
+        case Draft():
+            drafts.draft(row, stmt)
+        case Accept():
+            if drafts.accept(row, stmt):
+                raise RowEnds
+        case Fill():
+            drafts.fill(row, stmt)
         case Assign(name=name, value=expr) if expr.type.wide:
             state = next(s for s in row.strategy.states if s.name == name)
             row.variables[name] = dists.bounded(row, state, value(row, expr), value(row, state.init))
@@ -140,6 +152,10 @@ def reset(row: Row, state: State) -> None:
     initial = value(row, state.init).to(DTYPES[state.type.base])
     if state.type.wide:
         row.variables[state.name] = initial.expand(row.size, row.model.facts.vocab).clone()
+        return
+    if state.sizes:
+        sides = [row.model.facts.vocab if s == VOCABULARY else s for s in state.sizes]
+        row.variables[state.name] = initial.expand(sides).clone()
         return
     row.variables[state.name] = _spread(row, initial, state.type.each)
 

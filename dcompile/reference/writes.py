@@ -19,7 +19,7 @@ def append(row: Row, stmt: Write) -> bool:
         token = int(value(row, stmt.tokens).expand(row.size)[last])
         _note_tokens(row, stmt, [last])
         row.filled += 1
-        _put(row, _follow(row, {last + 1: token}))
+        put(row, follow(row, {last + 1: token}))
     return row.filled >= row.length
 
 
@@ -34,10 +34,10 @@ def write(row: Row, stmt: Write) -> None:
     if stmt.action == "mask":
         mask_id = row.model.facts.mask_id
         assert mask_id is not None
-        _put(row, dict.fromkeys(at, mask_id), masked=True)
+        put(row, dict.fromkeys(at, mask_id), masked=True)
         return
     if stmt.action == "noise":
-        _put(row, {i: noise(row, NOISE + 1 + stmt.site, i) for i in at}, masked=None)
+        put(row, {i: noise(row, NOISE + 1 + stmt.site, i) for i in at}, masked=None)
         return
     assert stmt.tokens is not None
     if stmt.action == "commit":
@@ -51,9 +51,9 @@ def write(row: Row, stmt: Write) -> None:
         raise error("unreadable-position", title, "feed the position before it, or commit it from the earlier call")
     chosen = {i: int(tokens[i]) for i in at}
     if stmt.action == "commit":
-        _put(row, _follow(row, chosen))
+        put(row, follow(row, chosen))
     else:
-        _put(row, chosen, masked=None)
+        put(row, chosen, masked=None)
 
 
 def noise(row: Row, stream: int, position: int) -> int:
@@ -82,7 +82,7 @@ def _truncate(row: Row, behind: list[int]) -> None:
         row.masked[position], row.order[position] = False, 0
 
 
-def _put(row: Row, chosen: dict[int, int], masked: bool | None = False) -> None:
+def put(row: Row, chosen: dict[int, int], masked: bool | None = False) -> None:
     for position, token in chosen.items():
         row.tokens[position] = token
         row.order[position] = row.calls
@@ -100,7 +100,7 @@ def _note_tokens(row: Row, stmt: Write, at: list[int]) -> None:
                     row.note(dist.top_gap(i) if node.kind == "top" else dist.token_gap(i))
 
 
-def _follow(row: Row, own: dict[int, int]) -> dict[int, int]:
+def follow(row: Row, own: dict[int, int]) -> dict[int, int]:
     """The commits to make: the row's own, or those of the engine that is followed, with a note where they differ."""
     due = _due(row)
     if row.forced is None or all(due.get(i) == token for i, token in own.items()):
@@ -113,7 +113,7 @@ def settle(row: Row) -> None:
     """Behind the commits of a call: make those of the followed engine that the row has not made by itself."""
     if missing := _due(row):
         _differ(row, {}, missing)
-        _put(row, missing)
+        put(row, missing)
 
 
 def _due(row: Row) -> dict[int, int]:

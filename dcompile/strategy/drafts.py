@@ -94,7 +94,7 @@ class Draft(Stmt):
     `sample` (each for itself; at temperature 0 the likeliest), `distinct` (one after the other without those before:
     q without replacement; at temperature 0 the likeliest in order), `top` (the likeliest in order at any temperature),
     `greedy` (the likeliest but for the last, which is drawn from the rest). A draw's stream is DRAFT + `site`, its
-    position that of the node, its visit n * visits + node, `visits` counting the row's earlier drafts here.
+    position that of the node; nodes of one depth are draws of one position, one after the other, dead ones too.
     """
 
     name: str

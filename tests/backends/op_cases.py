@@ -187,6 +187,10 @@ CASES |= {
     "exp_sums": (lambda x: torch.ops.dcompile.exp_sums(x, True), (floats(2, 3, 50),)),
     "exp_sums_wide": (lambda x: torch.ops.dcompile.exp_sums(x, False), (floats(1, 3, 20001),)),
     "exp_sums_weighed_wide": (lambda x: torch.ops.dcompile.exp_sums(x, True), (floats(2, 9000),)),
+    "best": (
+        lambda x: torch.ops.dcompile.best(x, 3),
+        (torch.tensor([[1.0, 3.0, 3.0, 2.0], [0.0, -5.0, -5.0, -5.0]]),),
+    ),
     "best_two": (torch.ops.dcompile.best_two, (torch.tensor([[1.0, 3.0, 3.0, 2.0], [0.0, -5.0, 4.0, 1.0]]),)),
     "argmax_wide": (lambda x: torch.argmax(x, -1), (floats(2, 3, 16384).round(decimals=1),)),
     "argmax_wide_kept": (lambda x: torch.argmax(x, -1, keepdim=True), (floats(3, 10240).round(),)),
