@@ -24,12 +24,14 @@ NAME = "dcompile"
 @dataclass
 class Slots:
     """Keys and values of one call. `caches[l]` is layer l's (k, v) [B, G, C, D], or None when nothing cached is read;
-    `bias` [B, 1, W, C] for the cached part, `fresh_bias` [B, 1, W, W] for the rows being fed (see ops.attend)."""
+    `bias` [B, 1, W, C] for the cached part, `fresh_bias` [B, 1, W, W] for the rows being fed (see ops.attend).
+    `earlier`: rows of calls before, by layer, and their bias."""
 
     caches: Sequence[tuple[Tensor, Tensor]] | None
     bias: Tensor | None
     fresh_bias: Tensor
     fresh: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    earlier: Sequence[tuple[Mapping[int, tuple[Tensor, Tensor]], Tensor]] = ()
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """What transformers calls with a layer's new keys and values [B, G, W, D]."""
@@ -46,7 +48,8 @@ def _attention(
 ) -> tuple[Tensor, None]:  # fmt: skip
     assert mask is None, "transformers made a mask of its own"
     layer: Any = module.layer_idx
-    parts = [(key, value, slots.fresh_bias)]
+    parts = [(*pairs[layer], bias) for pairs, bias in slots.earlier]
+    parts.append((key, value, slots.fresh_bias))
     if slots.caches is not None:
         assert slots.bias is not None
         parts.insert(0, (*slots.caches[layer], slots.bias))

@@ -11,22 +11,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dcompile.lower import accepts, ending, scores
+from dcompile.lower import ending, scores
 from dcompile.lower.calls import count, keep
 from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
+from dcompile.lower.drafter import propose
 from dcompile.lower.frames import bias_of, look, places, store
 from dcompile.lower.regions import last_slot
-from dcompile.lower.threefry import uniform
+from dcompile.lower.trees import alive, ancestors, column, paths, unbroken
 from dcompile.record import constant
-from dcompile.strategy import ACCEPT, Accept, Call, Draft, Parent, walk
+from dcompile.strategy import Accept, Call, Draft, Parent, walk
 from dcompile.strategy import Nodes as Feed
 from dcompile.trace import Slots, call_backbone
-from dcompile.trees import Tree
 
 
 def draft(ctx: Context, stmt: Draft) -> None:
-    """Lower `draft name = tree from last { token = ... }`."""
-    assert stmt.tokens is not None
+    """Lower `draft name = tree from last ...`."""
     last = last_slot(ctx) + 0  # a tensor of its own: frames are told apart by their start
     root = look(ctx, ctx.values["tokens"], Frame(last, 1))
     size = stmt.tree.size
@@ -34,38 +33,20 @@ def draft(ctx: Context, stmt: Draft) -> None:
         last, size, tree=stmt.tree, tokens=torch.cat([root, torch.full((ctx.batch, size - 1), -1)], 1),
         live=torch.arange(size).reshape(1, -1).expand(ctx.batch, size) == 0,
     )  # fmt: skip
+    ctx.drafts[stmt.name] = propose(ctx, stmt, nodes) if stmt.model is not None else _filled(ctx, stmt, nodes)
+
+
+def _filled(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
+    """Tokens by the draft's expression: one depth after the other where a node's may depend on its parent's."""
+    assert stmt.tokens is not None
+    size = stmt.tree.size
     chained = any(isinstance(n, Parent) for n in walk(stmt.tokens))
     depths = constant(stmt.tree.depths)
     for depth in range(1, stmt.tree.depth + 1) if chained else [stmt.tree.depth]:
         proposed = ctx.value(stmt.tokens, nodes).reshape(ctx.batch, -1).expand(ctx.batch, size)
         new = (depths == depth) if chained else depths > 0
         nodes = replace(nodes, tokens=torch.where(new, proposed, nodes.tokens))
-    ctx.drafts[stmt.name] = replace(nodes, live=alive(ctx, stmt.tree, nodes.tokens))
-
-
-def alive(ctx: Context, tree: Tree, tokens: Tensor) -> Tensor:
-    """Which nodes [B, n] have a token of their own that no earlier child of the same parent has, down from the root."""
-    good = (tokens >= 0) & (tokens < ctx.model.facts.vocab)
-    twins = [
-        [a < b and a > 0 and tree.parents[a] == tree.parents[b] for a in range(tree.size)] for b in range(tree.size)
-    ]
-    if any(any(row) for row in twins):
-        same = (tokens.unsqueeze(2) == tokens.unsqueeze(1)) & constant(twins)
-        good = good & (same.to(torch.int64).sum(2) == 0)
-    return unbroken(tree, good)
-
-
-def unbroken(tree: Tree, good: Tensor) -> Tensor:
-    """Which nodes [B, n] are good with all between them and the root; the root is."""
-    bad = torch.logical_not(good) & (torch.arange(tree.size) > 0)
-    if tree.depth == tree.size - 1:
-        return bad.to(torch.int64).cumsum(1) == 0
-    return (bad.unsqueeze(1) & _ancestors(tree)).to(torch.int64).sum(2) == 0
-
-
-def _ancestors(tree: Tree) -> Tensor:
-    """Which nodes stand above each one or are it: bool [n, n]."""
-    return constant([[a in above for a in range(tree.size)] for above in map(set, tree.ancestors)])
+    return replace(nodes, live=alive(ctx, stmt.tree, nodes.tokens))
 
 
 # ---------------------------------------------------------------- the target's call
@@ -78,7 +59,7 @@ def call(ctx: Context, stmt: Call) -> None:
     number = nodes.live.to(torch.int64).sum(1)
     count(ctx, number > 0 if ctx.active is None else ctx.active, number)
     with ctx.recorder.tagged(call="tree", store="path"):
-        hidden, fresh = forward(ctx, used, nodes, _ancestors(nodes.tree))
+        hidden, fresh = forward(ctx, used, nodes, ancestors(nodes.tree))
         nodes = replace(nodes, fresh=fresh, tags=dict(ctx.recorder.tags))
     ctx.drafts[stmt.feed.draft] = nodes
     logits = used.model.head(hidden)
@@ -102,9 +83,9 @@ def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tenso
 def accept(ctx: Context, stmt: Accept) -> None:
     """Append the accepted path and one token more, cut behind an eos and at the canvas' end; store what it fed."""
     nodes, dist = ctx.drafts[stmt.draft], ctx.dists[stmt.dist]
-    node, bonus = _by_rule(ctx, stmt, nodes, dist) if stmt.rule else _deepest(ctx, stmt, nodes, dist)
+    node, bonus = _deepest(ctx, stmt, nodes, dist)
     tree = nodes.tree
-    path = torch.index_select(_paths(tree), 0, node)
+    path = torch.index_select(paths(tree), 0, node)
     depth = torch.index_select(constant(tree.depths), 0, node).reshape(-1, 1)
     at = torch.arange(tree.depth + 1).reshape(1, -1)
     behind = torch.cat([path[:, 1:], path[:, -1:]], 1)
@@ -131,11 +112,6 @@ def _used(ctx: Context, stmt: Accept) -> Used:
     return ctx.models[next(calls).model]
 
 
-def _paths(tree: Tree) -> Tensor:
-    """The nodes from the root down to each one [n, D + 1], itself again behind."""
-    return constant([[*path, *[path[-1]] * (tree.depth + 1 - len(path))] for path in tree.ancestors])
-
-
 def _deepest(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tensor, Tensor]:
     """The deepest node whose whole path holds, of equal depth the lowest, and the token proposed there."""
     assert stmt.where is not None
@@ -148,34 +124,9 @@ def _deepest(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tens
     return node, torch.gather(token, 1, node.reshape(-1, 1)).reshape(-1)
 
 
-def _by_rule(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tensor, Tensor]:
-    assert stmt.rule is not None and nodes.q is not None
-    p = scores.law(ctx, dist, nodes)
-    u = chances(ctx, ACCEPT + stmt.site, nodes)
-    allowed = None if stmt.where is None else ctx.value(stmt.where, nodes)
-    return accepts.accept(stmt.rule, nodes.tree, nodes.tokens, nodes.live, p, nodes.q, u, allowed)
-
-
-def chances(ctx: Context, stream: int, nodes: Nodes) -> Tensor:
-    """A number in (0, 1) for each node [B, n]: the nodes of one depth are draws of one position."""
-    depths = nodes.tree.depths
-    among = constant([[depths[:node].count(depth) for node, depth in enumerate(depths)]])
-    slots = places(ctx, nodes)
-    inside = torch.clamp(slots, 0, ctx.capacity - 1)
-    visits = ctx.values[f"visits{stream}"]
-    earlier = torch.gather(visits, 1, inside)
-    position, seed = slots - ctx.inputs["pad"].reshape(-1, 1), ctx.inputs["seed"].reshape(-1, 1)
-    window = Frame(nodes.start, min(nodes.tree.depth + 1, ctx.capacity))
-    at = places(ctx, window) - _column(nodes.start)
-    widths = constant([depths.count(d) for d in range(nodes.tree.depth + 1)])
-    more = torch.where(at >= 0, torch.index_select(widths, 0, torch.clamp(at, min=0).reshape(-1)).reshape(at.shape), 0)
-    ctx.put(f"visits{stream}", store(ctx, visits, window, look(ctx, visits, window) + more))
-    return uniform(seed, stream, position, earlier + among)
-
-
 def _append(ctx: Context, nodes: Nodes, new: Tensor, number: Tensor) -> None:
     """Write the first `number` [B] of the tokens [B, D + 1] behind the root."""
-    first = _column(nodes.start) + 1
+    first = column(nodes.start) + 1
     frame = Frame(first.reshape(-1), min(new.shape[1], ctx.capacity))
     at = places(ctx, frame) - first
     inside = (at >= 0) & (at < number.reshape(-1, 1))
@@ -188,7 +139,7 @@ def _append(ctx: Context, nodes: Nodes, new: Tensor, number: Tensor) -> None:
 def _store(ctx: Context, used: Used, nodes: Nodes, path: Tensor, number: Tensor) -> None:
     """Store the keys and values of the root and of the path below it, but for the last token, which no call was fed."""
     frame = Frame(nodes.start, min(path.shape[1], ctx.capacity))
-    at = places(ctx, frame) - _column(nodes.start)
+    at = places(ctx, frame) - column(nodes.start)
     kept = (at >= 0) & (at < number.reshape(-1, 1))
     row = torch.gather(path, 1, torch.clamp(at, 0, path.shape[1] - 1))
     fresh = {layer: (_rows(k, row), _rows(v, row)) for layer, (k, v) in nodes.fresh.items()}
@@ -201,8 +152,3 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
         return torch.index_select(x, 2, index.reshape(-1))
     batch, groups, _, dim = x.shape
     return torch.gather(x, 2, index.reshape(batch, 1, -1, 1).expand(batch, groups, index.shape[1], dim))
-
-
-def _column(x: Tensor | None) -> Tensor:
-    assert x is not None
-    return x.reshape(-1, 1)

@@ -19,7 +19,7 @@ def places(ctx: Context, frame: Frame) -> Tensor:
     """The slots of a frame, int64 [B, W] ([1, C] for the canvas), each slot once; of nodes, where they would stand."""
     if isinstance(frame, Nodes):
         assert frame.start is not None
-        return frame.start.reshape(-1, 1) + constant([frame.tree.depths])
+        return frame.start.reshape(-1, 1) + constant([[frame.tree.depths[i] for i in frame.nodes]])
     if frame.start is None:
         slots = torch.arange(ctx.capacity).reshape(1, -1)
     else:

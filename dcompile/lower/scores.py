@@ -76,8 +76,9 @@ def law(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
     return torch.where(heat.reshape(-1, 1, 1) > 0, warm, cold)
 
 
-def temperature(ctx: Context, dist: Dist) -> Tensor:
-    if dist.temperature is not None:
+def temperature(ctx: Context, dist: Dist | None) -> Tensor:
+    """That of a call [B]; without one, the run's."""
+    if dist is not None and dist.temperature is not None:
         return dist.temperature
     return ctx.inputs["temperature"] if ctx.rng else torch.zeros(ctx.batch)
 

@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from dcompile.reference import sampling
-from dcompile.reference.accepts import accept as accept_by
 from dcompile.reference.expressions import value
 from dcompile.reference.forward import forward
 from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.reference.threefry import uniform
 from dcompile.reference.writes import follow, put, settle
-from dcompile.strategy import ACCEPT, DRAFT, Accept, Best, Call, Draft, Expr, Fill, ModelUse, Nodes, walk
+from dcompile.strategy import DRAFT, Accept, Best, Call, Draft, Expr, Fill, ModelUse, Nodes, walk
 
 
 def draft(row: Row, stmt: Draft) -> None:
     """Propose a token for each node."""
     root = row.end - 1
-    drafted = Drafted(stmt.tree, root, [row.tokens[root]] + [-1] * (stmt.tree.size - 1), [True] * stmt.tree.size)
+    drafted = Drafted(
+        stmt.tree, root, [row.tokens[root]] + [-1] * (stmt.tree.size - 1), [True] + [False] * (stmt.tree.size - 1)
+    )
     row.drafts[stmt.name] = drafted
     if stmt.model is not None:
         _by_model(row, stmt, drafted)
@@ -68,7 +69,7 @@ def _by_model(row: Row, stmt: Draft, drafted: Drafted) -> None:
     memory, model = row.memories[stmt.model], row.models[stmt.model]
     drafted.q = torch.zeros(stmt.tree.size, model.facts.vocab)
     for depth in range(stmt.tree.depth):
-        nodes = [i for i in _level(drafted, depth) if drafted.live[i]]
+        nodes = [i for i in _level(drafted, depth) if drafted.live[i] and stmt.tree.children[i]]
         if not nodes:
             break
         row.calls += 1
@@ -187,9 +188,8 @@ def _tree_dist(row: Row, drafted: Drafted, nodes: Sequence[int], logits: Tensor,
 def accept(row: Row, stmt: Accept) -> bool:
     """Append the accepted path and one token more, and store what was accepted; whether the canvas is full."""
     drafted, dist = row.drafts[stmt.draft], row.dists[stmt.dist]
-    node, bonus = _by_rule(row, stmt, drafted, dist) if stmt.rule else (_deepest(row, stmt, drafted), -1)
-    if bonus < 0:
-        bonus = dist.token[node]
+    node = _deepest(row, stmt, drafted)
+    bonus = dist.token[node]
     path = drafted.tree.ancestors[node]
     for i in path:
         row.note(dist.token_gap(i))
@@ -215,16 +215,6 @@ def _deepest(row: Row, stmt: Accept, drafted: Drafted) -> int:
     holds, tree = over(row, drafted, stmt.where), drafted.tree
     good = [i for i in range(tree.size) if all(drafted.live[j] and holds[j] for j in tree.ancestors[i][1:])]
     return max(good, key=lambda i: (tree.depths[i], -i))
-
-
-def _by_rule(row: Row, stmt: Accept, drafted: Drafted, dist: Dist) -> tuple[int, int]:
-    assert stmt.rule is not None and drafted.q is not None
-    cold = row.controls.temperature <= 0
-    p = torch.stack([distribution(a, b, cold) for a, b in zip(dist.processed, dist.warped, strict=True)])
-    u = [_uniform(row, ACCEPT + stmt.site, drafted, node) for node in range(drafted.tree.size)]
-    _visited(row, ACCEPT + stmt.site, drafted)
-    allowed = None if stmt.where is None else [bool(x) for x in over(row, drafted, stmt.where)]
-    return accept_by(stmt.rule, drafted.tree, drafted.tokens, drafted.live, p, drafted.q, u, allowed)
 
 
 def fill(row: Row, stmt: Fill) -> None:

@@ -1,0 +1,66 @@
+"""What a draft tree is to tensors: who stands above whom, which nodes are alive, the numbers that decide them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dcompile.lower.context import Context, Frame, Nodes
+from dcompile.lower.frames import look, places, store
+from dcompile.lower.threefry import uniform
+from dcompile.record import constant
+from dcompile.trees import Tree
+
+
+def alive(ctx: Context, tree: Tree, tokens: Tensor) -> Tensor:
+    """Which nodes [B, n] have a token of their own that no earlier child of the same parent has, down from the root."""
+    good = (tokens >= 0) & (tokens < ctx.model.facts.vocab)
+    twins = [
+        [a < b and a > 0 and tree.parents[a] == tree.parents[b] for a in range(tree.size)] for b in range(tree.size)
+    ]
+    if any(any(row) for row in twins):
+        same = (tokens.unsqueeze(2) == tokens.unsqueeze(1)) & constant(twins)
+        good = good & (same.to(torch.int64).sum(2) == 0)
+    return unbroken(tree, good)
+
+
+def unbroken(tree: Tree, good: Tensor) -> Tensor:
+    """Which nodes [B, n] are good with all between them and the root; the root is."""
+    bad = torch.logical_not(good) & (torch.arange(tree.size) > 0)
+    if tree.depth == tree.size - 1:
+        return bad.to(torch.int64).cumsum(1) == 0
+    return (bad.unsqueeze(1) & ancestors(tree)).to(torch.int64).sum(2) == 0
+
+
+def ancestors(tree: Tree) -> Tensor:
+    """Which nodes stand above each one or are it: bool [n, n]."""
+    return constant([[a in above for a in range(tree.size)] for above in map(set, tree.ancestors)])
+
+
+def paths(tree: Tree) -> Tensor:
+    """The nodes from the root down to each one [n, D + 1], itself again behind."""
+    return constant([[*path, *[path[-1]] * (tree.depth + 1 - len(path))] for path in tree.ancestors])
+
+
+def chances(ctx: Context, stream: int, nodes: Nodes) -> Tensor:
+    """A number in (0, 1) for each node [B, n]: the nodes of one depth are draws of one position."""
+    if not ctx.rng:  # at temperature 0 nothing depends on it
+        return torch.full((ctx.batch, nodes.width), 0.5)
+    depths = nodes.tree.depths
+    among = constant([[depths[:node].count(depth) for node, depth in enumerate(depths)]])
+    slots = places(ctx, nodes)
+    inside = torch.clamp(slots, 0, ctx.capacity - 1)
+    visits = ctx.values[f"visits{stream}"]
+    earlier = torch.gather(visits, 1, inside)
+    position, seed = slots - ctx.inputs["pad"].reshape(-1, 1), ctx.inputs["seed"].reshape(-1, 1)
+    window = Frame(nodes.start, min(nodes.tree.depth + 1, ctx.capacity))
+    at = places(ctx, window) - column(nodes.start)
+    widths = constant([depths.count(d) for d in range(nodes.tree.depth + 1)])
+    more = torch.where(at >= 0, torch.index_select(widths, 0, torch.clamp(at, min=0).reshape(-1)).reshape(at.shape), 0)
+    ctx.put(f"visits{stream}", store(ctx, visits, window, look(ctx, visits, window) + more))
+    return uniform(seed, stream, position, earlier + among)
+
+
+def column(x: Tensor | None) -> Tensor:
+    assert x is not None
+    return x.reshape(-1, 1)
