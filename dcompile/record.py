@@ -267,7 +267,7 @@ _CONSTANTS: dict[tuple[object, ...], Tensor] = {}
 def constant(values: Sequence[Any]) -> Tensor:
     """A tensor of these numbers while a graph is recorded: an attribute of the graph, the same one wherever the same
     numbers are asked for."""
-    with torch.utils._python_dispatch._disable_current_modes(), torch.inference_mode(False):  # type: ignore[attr-defined]
+    with torch.utils._python_dispatch._disable_current_modes(), torch.inference_mode(False):
         made = torch.tensor(values)
         return _CONSTANTS.setdefault((made.dtype, made.shape, made.numpy().tobytes()), made)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dcompile.lower.frames import rows
 from dcompile.lower.sampling import draw
+from dcompile.record import constant
 from dcompile.strategy.drafts import Rule
 from dcompile.trees import Tree
 
@@ -185,7 +186,7 @@ def _table(tree: Tree, last_first: bool) -> Tensor:
     """The children of each node in the order of their tries [n, most children], padded with 0."""
     width = max(map(len, tree.children))
     lines = [[*k[-1:], *k[:-1]] if last_first else list(k) for k in tree.children]
-    return torch.tensor([line + [0] * (width - len(line)) for line in lines])
+    return constant([line + [0] * (width - len(line)) for line in lines])
 
 
 def _twins(kids: Tensor, token: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:

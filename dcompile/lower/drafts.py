@@ -11,15 +11,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dcompile.lower import ending, scores
+from dcompile.lower import accepts, ending, scores
 from dcompile.lower.calls import count, keep
 from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
 from dcompile.lower.frames import bias_of, look, places, store
 from dcompile.lower.regions import last_slot
-from dcompile.lower.trees import alive, ancestors, column, paths, unbroken
+from dcompile.lower.trees import alive, ancestors, chances, column, paths, unbroken
 from dcompile.record import constant
-from dcompile.strategy import Accept, Call, Draft, Parent, walk
+from dcompile.strategy import ACCEPT, Accept, Call, Draft, Parent, walk
 from dcompile.strategy import Nodes as Feed
 from dcompile.trace import Slots, call_backbone
 
@@ -83,7 +83,7 @@ def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tenso
 def accept(ctx: Context, stmt: Accept) -> None:
     """Append the accepted path and one token more, cut behind an eos and at the canvas' end; store what it fed."""
     nodes, dist = ctx.drafts[stmt.draft], ctx.dists[stmt.dist]
-    node, bonus = _deepest(ctx, stmt, nodes, dist)
+    node, bonus = _by_rule(ctx, stmt, nodes, dist) if stmt.rule else _deepest(ctx, stmt, nodes, dist)
     tree = nodes.tree
     path = torch.index_select(paths(tree), 0, node)
     depth = torch.index_select(constant(tree.depths), 0, node).reshape(-1, 1)
@@ -122,6 +122,19 @@ def _deepest(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tens
     node = torch.argmax(torch.where(good, rank, -1).to(torch.float32), 1)
     token = scores.token(ctx, dist, nodes)
     return node, torch.gather(token, 1, node.reshape(-1, 1)).reshape(-1)
+
+
+def _by_rule(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tensor, Tensor]:
+    assert stmt.rule is not None and nodes.q is not None
+    p = scores.law(ctx, dist, nodes)
+    u = chances(ctx, ACCEPT + stmt.site, nodes)
+    distinct = any(
+        isinstance(n, Draft) and n.name == stmt.draft and n.drawn == "distinct" for n in walk(ctx.strategy.body)
+    )
+    allowed = None if stmt.where is None else ctx.value(stmt.where, nodes)
+    return accepts.accept(
+        stmt.rule, nodes.tree, nodes.tokens, nodes.live, p, nodes.q, u, distinct=distinct, allowed=allowed
+    )
 
 
 def _append(ctx: Context, nodes: Nodes, new: Tensor, number: Tensor) -> None:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from dcompile.reference import sampling
+from dcompile.reference.accepts import accept as accept_by
 from dcompile.reference.expressions import value
 from dcompile.reference.forward import forward
 from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.reference.threefry import uniform
 from dcompile.reference.writes import follow, put, settle
-from dcompile.strategy import DRAFT, Accept, Best, Call, Draft, Expr, Fill, ModelUse, Nodes, walk
+from dcompile.strategy import ACCEPT, DRAFT, Accept, Best, Call, Draft, Expr, Fill, ModelUse, Nodes, walk
 
 
 def draft(row: Row, stmt: Draft) -> None:
@@ -188,8 +189,9 @@ def _tree_dist(row: Row, drafted: Drafted, nodes: Sequence[int], logits: Tensor,
 def accept(row: Row, stmt: Accept) -> bool:
     """Append the accepted path and one token more, and store what was accepted; whether the canvas is full."""
     drafted, dist = row.drafts[stmt.draft], row.dists[stmt.dist]
-    node = _deepest(row, stmt, drafted)
-    bonus = dist.token[node]
+    node, bonus = _by_rule(row, stmt, drafted, dist) if stmt.rule else (_deepest(row, stmt, drafted), -1)
+    if bonus < 0:
+        bonus = dist.token[node]
     path = drafted.tree.ancestors[node]
     for i in path:
         row.note(dist.token_gap(i))
@@ -215,6 +217,23 @@ def _deepest(row: Row, stmt: Accept, drafted: Drafted) -> int:
     holds, tree = over(row, drafted, stmt.where), drafted.tree
     good = [i for i in range(tree.size) if all(drafted.live[j] and holds[j] for j in tree.ancestors[i][1:])]
     return max(good, key=lambda i: (tree.depths[i], -i))
+
+
+def _by_rule(row: Row, stmt: Accept, drafted: Drafted, dist: Dist) -> tuple[int, int]:
+    assert stmt.rule is not None and drafted.q is not None
+    cold = row.controls.temperature <= 0
+    p = torch.stack([distribution(a, b, cold) for a, b in zip(dist.processed, dist.warped, strict=True)])
+    u = [_uniform(row, ACCEPT + stmt.site, drafted, node) for node in range(drafted.tree.size)]
+    _visited(row, ACCEPT + stmt.site, drafted)
+    distinct = _draft_of(row, stmt).drawn == "distinct"
+    allowed = None if stmt.where is None else [bool(x) for x in over(row, drafted, stmt.where)]
+    return accept_by(
+        stmt.rule, drafted.tree, drafted.tokens, drafted.live, p, drafted.q, u, distinct=distinct, allowed=allowed
+    )
+
+
+def _draft_of(row: Row, stmt: Accept) -> Draft:
+    return next(n for n in walk(row.strategy.body) if isinstance(n, Draft) and n.name == stmt.draft)
 
 
 def fill(row: Row, stmt: Fill) -> None:
