@@ -184,11 +184,12 @@ def test_the_drafters_rows_of_other_nodes_show(rule: Rule, drawn: Drawn, tree: T
 
 
 def test_one_number_for_two_decisions_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = accepts.accept
+    right: Callable[..., Any] = accepts.accept
 
-    def shared(*args: Tensor, **more: Any) -> Any:
-        return right(*args[:-1], args[-1][:, :1].expand(args[-1].shape), **more)  # type: ignore[arg-type]
+    def shared(*args: Any, **more: Any) -> Any:
+        *others, u = args
+        return right(*others, u[:, :1].expand(u.shape), **more)
 
     monkeypatch.setattr(accepts, "accept", shared)
-    with pytest.raises(AssertionError, match="not one row|a step"):
+    with pytest.raises(AssertionError, match=r"not one row|a step"):
         error("rejection", "sample", chain(2))
