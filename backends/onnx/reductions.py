@@ -33,6 +33,13 @@ def fold(kind: str) -> Callable[..., ir.Value]:
     return emit
 
 
+def amax(at: Scope, out: Typed, x: Typed, axes: Axes = None, keep: bool = False) -> ir.Value:
+    listed = [axes] if isinstance(axes, int) else list(axes or range(x.rank))
+    if x.rank and [axis_of(a, x.rank) for a in listed] == [x.rank - 1]:
+        return vocabulary.largest(at, x, keep)
+    return _reduce(at, "ReduceMax", x.value, x.rank, axes, keep)
+
+
 def fold_all(kind: str) -> Callable[..., ir.Value]:
     return lambda at, out, x, *_: _reduce(at, kind, at.to(x, out.dtype), x.rank, None, False)
 
@@ -146,7 +153,7 @@ OPS: dict[Any, Callable[..., Any]] = {
     **{target: fold_all("ReduceProd") for target in (aten.prod.default,)},
     aten.max.default: fold_all("ReduceMax"),
     aten.min.default: fold_all("ReduceMin"),
-    aten.amax.default: fold("ReduceMax"),
+    aten.amax.default: amax,
     aten.amin.default: fold("ReduceMin"),
     aten.max.dim: extreme("ReduceMax", "ArgMax"),
     aten.min.dim: extreme("ReduceMin", "ArgMin"),

@@ -1,7 +1,8 @@
 """What folds an axis as long as a vocabulary: never a second tensor of that length.
 
 exp_sums  ->  a loop over tiles of the axis, which add up
-argmax    ->  the largest value of each run of places, the first run that has the largest of all, its first place
+largest   ->  the largest value of each run of places, then of those
+argmax    ->  the first run that has the largest value of all, its first place
 best, best_two  ->  TopK, which gives the lower of equal places first
 """
 
@@ -14,14 +15,14 @@ import onnx_ir as ir
 import torch
 
 from dcompile import ops
-from dcompile.backends.onnx.scope import Scope, Typed
+from dcompile.backends.onnx.scope import Scope, Typed, size_of
 
 TILE = 8192  # places; a shorter axis is folded at once
 RUNS = (512, 256, 128)
 
 
 def exp_sums(at: Scope, out: Typed, x: Typed, weighed: bool) -> ir.Value:
-    best = at.op("ReduceMax", x, at.ints(-1), keepdims=1)
+    best = largest(at, x, True)
     if x.shape[-1] <= TILE:
         return _sums(at, x.value, best, weighed)
     inner = Scope(at.model, f"{at.name}.tiles", at)
@@ -46,20 +47,42 @@ def _sums(at: Scope, x: ir.Value, best: ir.Value, weighed: bool) -> ir.Value:
     return at.op("Concat", total, at.op("ReduceSum", at.op("Mul", powers, shifted), at.ints(-1), keepdims=1), axis=-1)
 
 
-def argmax(at: Scope, x: Typed, keep: bool) -> ir.Value | None:
-    """The lowest index of the largest value along the last axis; None where the axis is short or has no even runs."""
+def _peaks(at: Scope, x: Typed) -> Typed | None:
+    """The largest value of each run of places [rows, runs]; None where the axis is short or has no even runs."""
     *shape, width = x.shape
     run = next((n for n in RUNS if width % n == 0), 0)
     if width <= TILE or run == 0:
         return None
-    rows, runs = x.value, width // run
-    count = 1
-    for n in shape:
-        count *= n
-    peaks = at.op("ReduceMax", at.reshape(rows, (count, runs, run)), at.ints(-1), keepdims=0)
-    first = at.op("ArgMax", peaks, axis=-1, keepdims=0)  # [count]
-    place = at.op("Add", first, at.constant([row * runs for row in range(count)], torch.int64))
-    inside = at.op("ArgMax", at.op("Gather", at.reshape(rows, (count * runs, run)), place, axis=0), axis=-1, keepdims=0)
+    count, runs = size_of(shape), width // run
+    home = at.home(x.value)  # one sweep for all branches that look
+
+    def fold() -> ir.Value:
+        return home.op("ReduceMax", home.reshape(x.value, (count, runs, run)), home.ints(-1), keepdims=0)
+
+    return Typed(home.once(("peaks", x.value), fold), x.dtype, (count, runs))
+
+
+def largest(at: Scope, x: Typed, keep: bool) -> ir.Value:
+    """The largest value along the last axis; one sweep serves it and `argmax`."""
+    peaks = _peaks(at, x)
+    if peaks is None:
+        return at.op("ReduceMax", x, at.ints(-1), keepdims=int(keep))
+    home = at.home(x.value)
+    best = home.once(("largest", x.value), lambda: home.op("ReduceMax", peaks, home.ints(-1), keepdims=0))
+    return at.reshape(best, (*x.shape[:-1], 1) if keep else x.shape[:-1])
+
+
+def argmax(at: Scope, x: Typed, keep: bool) -> ir.Value | None:
+    """The lowest index of the largest value along the last axis; None where a plain one does as well."""
+    peaks = _peaks(at, x)
+    if peaks is None:
+        return None
+    (rows, runs), (*shape, width) = peaks.shape, x.shape
+    run = width // runs
+    first = at.op("ArgMax", peaks, axis=-1, keepdims=0)  # [rows]
+    place = at.op("Add", first, at.constant([row * runs for row in range(rows)], torch.int64))
+    taken = at.op("Gather", at.reshape(x.value, (rows * runs, run)), place, axis=0)
+    inside = at.op("ArgMax", taken, axis=-1, keepdims=0)
     index = at.op("Add", at.op("Mul", first, at.ints(run)), inside)
     return at.reshape(index, (*shape, 1) if keep else tuple(shape))
 

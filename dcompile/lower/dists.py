@@ -16,7 +16,7 @@ from dcompile.lower.frames import behind, canvas, look, places, rows, store
 from dcompile.lower.regions import block
 from dcompile.lower.sampling import warped_if
 from dcompile.lower.scores import logits_at, temperature
-from dcompile.strategy import NONE, Adjust, Assign, Divergence, Expr, OneHot, Score, State, held
+from dcompile.strategy import NONE, Adjust, Assign, Divergence, Expr, Name, OneHot, Score, State, held
 
 LEAST = math.log(1e-38)  # as in the entropy
 
@@ -83,11 +83,22 @@ def whole(ctx: Context, expr: Score, frame: Frame) -> Tensor:
 
 
 def divergence(ctx: Context, expr: Divergence, frame: Frame) -> Tensor:
-    """KL(left || right) on the slots of a frame [B, W]."""
+    """KL(left || right) on the slots of a frame [B, W]; computed where both can be known."""
+    around = _known_on(ctx, expr)
+    if around is not None and around.width < frame.width:
+        nowhere = torch.full((ctx.batch, ctx.capacity), 3.0e38)
+        return look(ctx, store(ctx, nowhere, around, divergence(ctx, expr, around)), frame)
     left, right = (ctx.value(e, frame.unsorted) for e in (expr.left, expr.right))
     known = (left[:, :, 0] < NONE) & (right[:, :, 0] < NONE)
     result = torch.where(known, (torch.exp(left) * (left - right)).sum(-1), 3.0e38)
     return result if frame.sorted_by is None else torch.gather(result, 1, frame.sorted_by)
+
+
+def _known_on(ctx: Context, expr: Divergence) -> Frame | None:
+    """The slots beyond which one side is none, where a side is kept for a block alone."""
+    names = [e.name for e in (expr.left, expr.right) if isinstance(e, Name)]
+    kept = [_state(ctx, name) for name in names if _start(_state(ctx, name)) == NONE]
+    return min((_around(ctx, state) for state in kept), key=lambda f: f.width, default=None)
 
 
 def probabilities(ctx: Context, expr: Expr, frame: Frame) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Frame, Nodes
-from dcompile.lower.frames import behind, canvas, look, places
+from dcompile.lower.frames import behind, canvas, look, places, store
 from dcompile.strategy import Area, Dilate, Expr, Literal, Name, Near, Op, Take, Unreadable, Whole
 
 
@@ -39,6 +39,13 @@ def inside(ctx: Context, region: Expr, frame: Frame) -> Tensor:
     """A region on the slots of a frame, bool [B, W], without the dead slots, whatever a condition says of them."""
     found = ctx.value(region, frame).expand(ctx.batch, frame.width)
     return found if _is_live(ctx, region) else found & live(ctx, frame)
+
+
+def everywhere(ctx: Context, region: Expr) -> Tensor:
+    """A region on all slots, bool [B, C]: computed where it can lie, so that scores are taken there alone."""
+    frame = frame_of(ctx, region)
+    none = torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool)
+    return store(ctx, none, frame, inside(ctx, region, frame))
 
 
 def _is_live(ctx: Context, region: Expr) -> bool:
@@ -87,7 +94,7 @@ def bounds(ctx: Context, region: Expr) -> tuple[Tensor, Tensor]:
     if isinstance(region, Name) and region.name in ctx.blocks:
         start, end = ctx.blocks[region.name].start, ctx.blocks[region.name].end
         return start, torch.minimum(end, present_end(ctx)) if "canvas_end" in ctx.values else end
-    marks = inside(ctx, region, canvas(ctx)).to(torch.int64)
+    marks = everywhere(ctx, region).to(torch.int64)
     first = torch.argmax(marks, 1)
     end = ctx.capacity - torch.argmax(torch.flip(marks, [1]), 1)
     return first, torch.where(marks.sum(1) > 0, end, first)
@@ -115,13 +122,13 @@ def unreadable(ctx: Context, region: Unreadable, frame: Frame) -> Tensor:
     if _is_block(ctx, region.region):
         first, end = bounds(ctx, region.region)
         return (places(ctx, frame) == _col(first)) & _col(end > first) & live(ctx, frame)
-    marks = inside(ctx, region.region, canvas(ctx))
+    marks = everywhere(ctx, region.region)
     return look(ctx, marks & ~behind(marks), frame)
 
 
 def whole(ctx: Context, region: Whole, frame: Frame) -> Tensor:
     """Complete blocks, the longest run of them."""
-    marks, size = inside(ctx, region.region, canvas(ctx)), ctx.value(region.size, None)
+    marks, size = everywhere(ctx, region.region), ctx.value(region.size, None)
     if isinstance(region.region, Area) and region.region.name in ("prompt", "everything"):  # a run from position 0
         complete = marks.to(torch.int64).sum(1) // size * size
         position = places(ctx, frame) - _col(ctx.inputs["pad"])
@@ -151,7 +158,7 @@ def _longest_run(marks: Tensor) -> Tensor:
 
 def dilate(ctx: Context, region: Dilate, frame: Frame) -> Tensor:
     """Counts of the region on [i - r, i + r], by differences of running counts."""
-    marks = inside(ctx, region.region, canvas(ctx))
+    marks = everywhere(ctx, region.region)
     radius = _col(ctx.value(region.radius, None))
     counts = marks.to(torch.int64).cumsum(1)
     slots = torch.arange(ctx.capacity).reshape(1, -1)
@@ -173,8 +180,8 @@ def frame_of(ctx: Context, region: Expr) -> Frame:
             return min(each, key=lambda f: f.width)
         case Dilate() | Op(op="or") if (around := _around(ctx, region)) is not None:
             name, left, right = around
-            width = ctx.blocks[name].width + left + right
-            return Frame(ctx.blocks[name].start - left, width) if width < ctx.capacity else canvas(ctx)
+            width, start = ctx.blocks[name].width + left + right, ctx.blocks[name].start
+            return Frame(start - left if left else start, width) if width < ctx.capacity else canvas(ctx)
         case Op(op="or" | "select", args=args):
             each = [frame_of(ctx, a) for a in args if a.type.each]
             return each[0] if all(f.key == each[0].key for f in each) else canvas(ctx)
@@ -201,6 +208,11 @@ def _around(ctx: Context, region: Expr) -> tuple[str, int, int] | None:
         case Near(kind="before" | "after" as kind, region=inner) if (found := _around(ctx, inner)) is not None:
             name, left, right = found
             return (name, left + 1, 0) if kind == "before" else (name, 0, right + 1)
+        case Unreadable(region=inner) | Take(region=inner):
+            return _around(ctx, inner)
+        case Op(op="and", args=args):
+            found_ = [found for a in args if a.type.each and (found := _around(ctx, a)) is not None]
+            return min(found_, key=lambda f: ctx.blocks[f[0]].width + f[1] + f[2], default=None)
         case Op(op="or", args=args):
             parts = [found for a in args if (found := _around(ctx, a)) is not None]
             if len(parts) == len(args) and len({name for name, _, _ in parts}) == 1:

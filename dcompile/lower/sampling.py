@@ -87,13 +87,18 @@ def propose(
     ctx: Context, dist: Dist, logits: Tensor, temperature: Tensor, position: Tensor, visit: Tensor | None
 ) -> Tensor:
     """Tokens [B, n]: the argmax at temperature 0, otherwise a draw with the call's stream at these positions."""
-    plain = processed_if(ctx, dist, logits)
+
+    def likeliest() -> list[Tensor]:  # the choice of the token stands inside: a branch that hands logits on copies them
+        yes, no = (lambda: [torch.argmax(processed(ctx, dist, logits), -1)]), (lambda: [torch.argmax(logits, -1)])
+        return ctx.recorder.branch(controlled(ctx), yes, no)
+
     if not ctx.rng:
-        return torch.argmax(plain, -1)
+        return likeliest()[0]
     assert visit is not None
     warm = either(temperature > 0)
 
     def sampled() -> list[Tensor]:
+        plain = processed_if(ctx, dist, logits)
         t = temperature.reshape(-1, 1, 1)
         cooled = plain / torch.where(t > 0, t, 1.0)
         (narrow,) = ctx.recorder.branch(narrowed(ctx), lambda: [warped(ctx, cooled)], lambda: [torch.clone(cooled)])
@@ -102,7 +107,7 @@ def propose(
         drawn = forcing.forced(ctx, dist.site, position, visit, drawn)
         return [torch.where(temperature.reshape(-1, 1) > 0, drawn, torch.argmax(plain, -1))]
 
-    return ctx.recorder.branch(warm, sampled, lambda: [torch.argmax(plain, -1)])[0]
+    return ctx.recorder.branch(warm, sampled, likeliest)[0]
 
 
 def processed_if(ctx: Context, dist: Dist, logits: Tensor) -> Tensor:

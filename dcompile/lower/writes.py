@@ -26,6 +26,10 @@ def assign(ctx: Context, stmt: Assign) -> None:
             _renew(ctx, name, region, value)
             return
     each = stmt.value.type.each
+    if each and stmt.value.type.base == "bool" and (frame := frame_of(ctx, stmt.value)).start is not None:
+        none = torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool)
+        ctx.put(stmt.name, store(ctx, none, frame, ctx.value(stmt.value, frame).expand(ctx.batch, frame.width)))
+        return
     new = ctx.value(stmt.value, canvas(ctx) if each else None)
     shape = (ctx.batch, ctx.capacity) if each else (ctx.batch,)
     ctx.put(stmt.name, new.expand(shape))
