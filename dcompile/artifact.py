@@ -77,7 +77,8 @@ class Canvas(_Value):
     """What the host must know to lay out an answer (`dcompile.strategy.Canvas`).
 
     `whole_answer`, `whole_canvas`: what the answer's length, and prompt and answer together, must be a multiple of.
-    `revises`: a committed token may still change, so nothing can be shown before the end.
+    `revises`: a committed token may still change, so nothing can be shown before the end. `drafts`: how many drafted
+    tokens a call may accept at most.
     """
 
     init: Literal["masked", "uniform", "empty"]
@@ -86,6 +87,7 @@ class Canvas(_Value):
     whole_answer: Positive = 1
     whole_canvas: Positive = 1
     revises: bool = False
+    drafts: Size = 0
 
 
 class Verification(_Value):

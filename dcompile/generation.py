@@ -116,4 +116,5 @@ class Generation:
             committed_per_call=row.per_call,
             seconds=self.seconds,
             finish_reason=reason,
+            drafts=self.manifest.canvas.drafts,
         )

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from dcompile.artifact import Canvas, GraphFile, Manifest, Port, StrategyText
-from dcompile.strategy import ForBlocks, Strategy, Write, session_states, stops_on_eos, walk
+from dcompile.strategy import Draft, ForBlocks, Strategy, Write, session_states, stops_on_eos, walk
 from dcompile.version import VERSION
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _canvas(strategy: Strategy) -> Canvas:
         multiple_from=canvas.multiple_from,
         whole_answer=math.lcm(*(n.size for n in strict if n.over == "answer")),
         whole_canvas=math.lcm(*(n.size for n in strict if n.over == "canvas")),
+        drafts=max((n.tree.depth for n in walk(strategy.body) if isinstance(n, Draft)), default=0),
         revises=not actions.isdisjoint({"overwrite", "mask", "noise", "truncate"}),
     )
 

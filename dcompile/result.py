@@ -19,7 +19,10 @@ Reason = Literal["eos", "length", "stop", "interrupted"]
 class Result:
     """One answer. `model_calls` counts the forwards of this row, `batch_calls` those of the whole batch,
     `positions_fed` the positions that the row's calls were fed, `committed_per_call` the answer positions that were
-    last written by each of them. `text` ends before the first eos; it is None without a tokenizer.
+    last written by each of them. Where drafts are verified, `accepted_per_call` holds for each call that committed
+    something how many drafted tokens it did, which is one less (the last one is the target's own), and
+    `accepted_by_position` how many calls accepted a first drafted token, a second one, and so on. `text` ends before
+    the first eos; it is None without a tokenizer.
     """
 
     prompt_ids: tuple[int, ...]
@@ -32,10 +35,25 @@ class Result:
     committed_per_call: tuple[int, ...]
     seconds: float
     finish_reason: Reason
+    drafts: int = 0
+
+    @property
+    def accepted_per_call(self) -> tuple[int, ...]:
+        return tuple(n - 1 for n in self.committed_per_call if n)
+
+    @property
+    def accepted_by_position(self) -> tuple[int, ...]:
+        return tuple(sum(n > place for n in self.accepted_per_call) for place in range(self.drafts))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        found = {k: v for k, v in asdict(self).items() if k != "drafts"}
+        if self.drafts:
+            found["accepted_per_call"], found["accepted_by_position"] = (
+                self.accepted_per_call,
+                self.accepted_by_position,
+            )
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from dcompile.controls import Controls
 from dcompile.lower import lower
 from dcompile.models import Model
+from dcompile.program import Program
 from dcompile.reference import run
 from dcompile.strategy import Strategy
 from tests.passes.rows import EOS, Row, compiled, model, oracle, read
@@ -36,6 +38,7 @@ def program(draft: str, rest: str = MATCH, members: str = "", before: str = "", 
 }}""")
 
 
+@cache
 def drafter(layers: int = 1) -> Model:
     """A smaller model than the target, of other weights; with two layers it is the target itself."""
     target = model()
@@ -55,7 +58,14 @@ def both(strategy: Strategy, models: dict[str, Model], **controls: float) -> tup
         found = run(strategy, models, prompt, length=LENGTH, sampling=chosen)
         answer = found.output_ids
         want.append(Row(answer, found.order[: len(answer)], found.model_calls, found.positions_fed))
-    return want, compiled(lower(strategy, models, batch=2, capacity=20), PROMPTS, LENGTH, **controls)
+    return want, compiled(batched(strategy, *models.values()), PROMPTS, LENGTH, **controls)
+
+
+@cache
+def batched(strategy: Strategy, *models: Model) -> Program:
+    """The program for two rows; the models in the order of the strategy's."""
+    named = dict(zip([use.name for use in strategy.models], models, strict=True))
+    return lower(strategy, named, batch=2, capacity=20)
 
 
 FREE = {
