@@ -1,0 +1,1 @@
+"""How wide to draft: what a rule accepts, what the best one could, which tree is worth its cost."""
