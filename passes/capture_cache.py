@@ -1,11 +1,12 @@
 """Carry only what a loop writes of the key and value caches; capture the rest.
 
-Runtimes copy a carried tensor that changes, every turn, and read a captured one for nothing. Two cases:
+Runtimes copy a carried tensor that changes, every turn, and read a captured one for nothing. Three cases:
 
 rows      a loop that rewrites the same slots each turn (Fast-dLLM's dual cache): the rows are carried, the cache is
           captured, and the rows are stored once behind the loop;
 tail      a loop that appends (autoregression): an inner loop of at most `turns` turns carries a short tail, attention
-          reads the captured prefix and the tail, and the tail is merged once behind it.
+          reads the captured prefix and the tail, and the tail is merged once behind it;
+path      a loop that verifies drafts: the same, but a turn leaves as many rows as a path may have, behind attention.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from dcompile.program import Program
 
 aten = torch.ops.aten
 ATTEND = torch.ops.dcompile.attend.default
+
+
+LEAST = 4  # turns of drafts before a merge: a tail of fewer would be copied for nothing
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,9 @@ class _Capturing(Replay):
         same_slots = all(not depends(s.index, carried) for s in found)
         if same_slots and all(depends(b, carried) <= {stored} for b in biases):
             return self._rows(node, args, found)
-        if all(s.scatter.meta.get("store") == "append" for s in found) and len(biases) == 1:
-            return self._tail(node, args, found)
+        words = {s.scatter.meta.get("store") for s in found}
+        if words in ({"append"}, {"path"}) and len(biases) == 1:
+            return self._tail(node, args, found, _Path if words == {"path"} else _Tail)
         return super().loop(node, args)
 
     # ------------------------------------------------------------ the same rows each turn
@@ -129,8 +134,11 @@ class _Capturing(Replay):
 
     # ------------------------------------------------------------ a tail that is merged now and then
 
-    def _tail(self, node: fx.Node, args: Any, found: list[Store]) -> list[Tensor]:
+    def _tail(self, node: fx.Node, args: Any, found: list[Store], kind: type[_Tail]) -> list[Tensor]:
         cond, body, carried, captured = args
+        width = found[0].index.meta["val"].shape[2]
+        turns = max(self.turns // width, LEAST)
+        size = turns * width
         names = list(node.meta["carried"])
         caches = {names[s.at] for s in found}
 
@@ -138,26 +146,26 @@ class _Capturing(Replay):
             return self.inside(cond, [*[values[n] for n in names], *captured])[0]
 
         def chunk(values: dict[str, Tensor]) -> dict[str, Tensor]:
-            tails = {n: torch.zeros(*values[n].shape[:2], self.turns, values[n].shape[3]) for n in names if n in caches}
+            tails = {n: torch.zeros(*values[n].shape[:2], size, values[n].shape[3]) for n in names if n in caches}
             row = torch.full(values["stored"].shape, -1, dtype=torch.int64)
             inner = {**{n: values[n] for n in names if n not in caches}, **{f"tail_{n}": t for n, t in tails.items()}}
             inner |= {"tail_row": row, "turn": torch.zeros(1, dtype=torch.int64)}
 
             def turn(now: dict[str, Tensor]) -> dict[str, Tensor]:
                 whole = [values[n] if n in caches else now[n] for n in names]
-                replay = _Tail(self.turns, self.capacity, self.recorder, body, [*whole, *captured])
+                replay = kind(size, self.capacity, self.recorder, body, [*whole, *captured])
                 replay.prepare(found, {s.at: now[f"tail_{names[s.at]}"] for s in found}, now["tail_row"], now["turn"])
                 out = dict(zip(names, replay.run(), strict=True))
-                new = {f"tail_{names[s.at]}": replay.tails[s.at] for s in found}
+                new = {f"tail_{names[s.at]}": replay.tail(s) for s in found}
                 kept = {n: out[n] for n in names if n not in caches}
                 return {**kept, **new, "tail_row": replay.rows_now(), "turn": now["turn"] + 1}
 
             def more(now: dict[str, Tensor]) -> Tensor:
                 merged = {n: values[n] if n in caches else now[n] for n in names}
-                return again(merged) & (now["turn"] < self.turns)
+                return again(merged) & (now["turn"] < turns)
 
             done = self.recorder.loop(inner, more, turn)
-            store = Merge(done["tail_row"], self.turns)
+            store = Merge(done["tail_row"], size)
             merged = {n: store(values[n], done[f"tail_{n}"]) for n in names if n in caches}
             return {n: merged[n] if n in caches else done[n] for n in names}
 
@@ -209,6 +217,10 @@ class _Tail(_Capturing):
             return self._attend(node)
         return super().visit(node)
 
+    def tail(self, store: Store) -> Tensor:
+        """The tail of a cache behind this turn."""
+        return self.tails[store.at]
+
     def rows_now(self) -> Tensor:
         """Which tail row holds each slot [B, C], this turn's included."""
         if self.now is None:
@@ -239,4 +251,42 @@ class _Tail(_Capturing):
         whole = torch.scatter(cached, 3, slots.expand(fresh.shape), fresh)
         dump = torch.full((*cached.shape[:3], self.turns + 1), FLOOR)
         tail = torch.scatter(dump, 3, torch.where(row >= 0, row, self.turns), whole)[..., : self.turns]
+        return torch.where(row >= 0, FLOOR, cached), tail
+
+
+class _Path(_Tail):
+    """A body that keeps a path of what it fed: attention reads the prefix, the tail as it was, and the fresh rows; what
+    is kept goes into the tail behind it, into rows of this turn's own."""
+
+    def rows_now(self) -> Tensor:
+        if self.now is None:
+            slots = self.value(self.first.index)[:, 0, :, 0]
+            kept = self.value(self.first.kept).reshape(slots.shape)
+            old = torch.gather(self.row, 1, slots)
+            self.now = torch.scatter(self.row, 1, slots, torch.where(kept, self._places(slots.shape[1]), old))
+        return self.now
+
+    def _places(self, width: int) -> Tensor:
+        """The rows of the tail that belong to this turn [1, W]."""
+        return (self.turn * width + torch.arange(width)).reshape(1, -1)
+
+    def tail(self, store: Store) -> Tensor:
+        new = self.value(arguments(store.source)[1])
+        index = self._places(new.shape[2]).reshape(1, 1, -1, 1).expand(new.shape)
+        return torch.scatter(self.tails[store.at], 2, index, new)
+
+    def _attend(self, node: fx.Node) -> Tensor:
+        q, k, v, bias, scale = arguments(node)
+        keys = [self.value(k[0]), self.tails[self.found[k[0]].at], self.value(k[1])]
+        values = [self.value(v[0]), self.tails[self.found[v[0]].at], self.value(v[1])]
+        if self.biases is None:
+            self.biases = self._apart(self.value(bias[0]))
+        out: Tensor = ATTEND(self.value(q), keys, values, [*self.biases, self.value(bias[1])], scale)
+        return out
+
+    def _apart(self, cached: Tensor) -> tuple[Tensor, Tensor]:
+        """The bias [B, 1, n, C] of what is stored, split into the prefix's and the tail's."""
+        row = self.row.reshape(cached.shape[0], 1, 1, -1).expand(cached.shape)
+        dump = torch.full((*cached.shape[:3], self.turns + 1), FLOOR)
+        tail = torch.scatter(dump, 3, torch.where(row >= 0, row, self.turns), cached)[..., : self.turns]
         return torch.where(row >= 0, FLOOR, cached), tail

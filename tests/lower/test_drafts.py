@@ -12,6 +12,9 @@ import pytest
 from dcompile.controls import Controls
 from dcompile.lower import lower
 from dcompile.models import Model
+from dcompile.passes.cut import cut
+from dcompile.passes.facts import cache_traffic
+from dcompile.passes.pipeline import optimise
 from dcompile.program import Program
 from dcompile.reference import run
 from dcompile.strategy import Strategy
@@ -164,3 +167,15 @@ def test_the_later_node_writes_a_cell() -> None:
     )
     want, got = both(strategy, {"lm": model()}, temperature=0.0)
     assert got == want
+
+
+@pytest.mark.parametrize("loop", ["inside", "block", "step"])
+def test_passes_and_cuts(loop: str) -> None:
+    """Whatever holds the loop; and inside, what is copied each turn is a short tail, not the caches."""
+    strategy = FREE["a table of the likeliest"]
+    program = cut(optimise(batched(strategy, model())), loop)
+    want = oracle(strategy, PROMPTS, LENGTH, temperature=0.9, seed=3)
+    assert compiled(program, PROMPTS, LENGTH, temperature=0.9, seed=3) == want
+    if loop == "inside":
+        carried, whole = cache_traffic(optimise(lower(strategy, model(), capacity=512)))
+        assert 0 < carried < 0.1 * whole
