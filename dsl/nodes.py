@@ -14,6 +14,7 @@ from dcompile.strategy import (
     Accepted,
     Chance,
     Expr,
+    Kept,
     Literal,
     NodeFact,
     Nodes,
@@ -81,12 +82,15 @@ def _above(ctx: Context, value: Expr, span: Span) -> Expr:
 
 
 def _of_draft(ctx: Context, scope: Scope, node: Chain, draft: DraftName) -> Expr:
-    """`t.token`, `t.parent.depth`; `t.accepted` is a number of the row."""
+    """`t.token`, `t.parent.depth`, `t.kept`; `t.accepted` is a number of the row."""
     behind = _behind(node)
     word = _root(behind)
     assert isinstance(word, syntax.Word)
     if behind == syntax.Word(word.span, "accepted"):
         return Accepted(INT, node.span, draft.name)
+    if behind == syntax.Word(word.span, "kept"):
+        at(ctx, scope, draft.name, node.span)
+        return Kept(REGION, node.span, draft.name)
     root = _root(node)
     assert isinstance(root, syntax.Word)
     if word.name == "q":
@@ -96,7 +100,7 @@ def _of_draft(ctx: Context, scope: Scope, node: Chain, draft: DraftName) -> Expr
         )
     facts = dict(draft.tree.facts)
     if word.name not in (*FACTS, *facts):
-        known = ", ".join(f"`{n}`" for n in (*FACTS, *facts, "accepted"))
+        known = ", ".join(f"`{n}`" for n in (*FACTS, *facts, "accepted", "kept"))
         ctx.fail("unknown-score", f"a node has no `{word.name}`", word.span, help=f"known are {known}")
     at(ctx, scope, draft.name, node.span)
     if word.name in facts and behind == word:

@@ -162,7 +162,8 @@ class _Capturing(Replay):
 
             def more(now: dict[str, Tensor]) -> Tensor:
                 merged = {n: values[n] if n in caches else now[n] for n in names}
-                return again(merged) & (now["turn"] < turns)
+                going: Tensor = now["turn"] < turns
+                return again(merged) & going
 
             done = self.recorder.loop(inner, more, turn)
             store = Merge(done["tail_row"], size)
@@ -271,7 +272,7 @@ class _Path(_Tail):
         return (self.turn * width + torch.arange(width)).reshape(1, -1)
 
     def tail(self, store: Store) -> Tensor:
-        new = self.value(arguments(store.source)[1])
+        new: Tensor = self.value(arguments(store.source)[1])
         index = self._places(new.shape[2]).reshape(1, 1, -1, 1).expand(new.shape)
         return torch.scatter(self.tails[store.at], 2, index, new)
 

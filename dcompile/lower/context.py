@@ -42,7 +42,8 @@ class Frame:
 class Nodes(Frame):
     """The nodes of a draft tree in place of slots: `start` [B] is the root's slot. `tokens` [B, n] and which nodes are
     `live` [B, n]; `q` [B, n, V]: what a model drew their children from. `fresh`: behind the target's call, the nodes'
-    keys and values by layer, and the words that its nodes carry. `rows`: the frame is of these nodes alone."""
+    keys and values by layer, and the words that its nodes carry;
+    `kept` [B, n]: behind accept, which nodes were. `rows`: the frame is of these nodes alone."""
 
     tree: Tree = ROOT
     tokens: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -51,6 +52,7 @@ class Nodes(Frame):
     fresh: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
+    kept: Tensor | None = None
 
     @property
     def nodes(self) -> tuple[int, ...]:

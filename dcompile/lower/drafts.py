@@ -63,7 +63,8 @@ def call(ctx: Context, stmt: Call) -> None:
         nodes = replace(nodes, fresh=fresh, tags=dict(ctx.recorder.tags))
     ctx.drafts[stmt.feed.draft] = nodes
     logits = used.model.head(hidden)
-    ctx.dists[stmt.name] = Dist(stmt.site, logits, nodes, False, True, None, None, dict(ctx.values), nodes.live)
+    heat = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
+    ctx.dists[stmt.name] = Dist(stmt.site, logits, nodes, False, True, heat, None, dict(ctx.values), nodes.live)
 
 
 def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
@@ -98,6 +99,9 @@ def accept(ctx: Context, stmt: Accept) -> None:
         kept = kept & ctx.active.reshape(-1, 1)
     number = kept.to(torch.int64).sum(1)
     ctx.put(f"accepted_{stmt.draft}", torch.minimum(depth.reshape(-1), number))
+    taken = torch.where((at > 0) & (at <= number.reshape(-1, 1)) & (at <= depth), path, -1)
+    mine = taken.unsqueeze(1) == torch.arange(nodes.width).reshape(1, -1, 1)
+    ctx.drafts[stmt.draft] = replace(nodes, kept=mine.to(torch.int64).sum(2) > 0)
     _append(ctx, nodes, new, number)
     with ctx.recorder.tagged(**nodes.tags):
         _store(ctx, _used(ctx, stmt), nodes, path, number)

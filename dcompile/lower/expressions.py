@@ -14,6 +14,7 @@ from dcompile.strategy import (
     Accepted,
     Area,
     Base,
+    Chance,
     Dilate,
     Divergence,
     Ended,
@@ -22,6 +23,7 @@ from dcompile.strategy import (
     Field,
     Foreign,
     Found,
+    Kept,
     Learned,
     Literal,
     MaskToken,
@@ -113,7 +115,7 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
             return dists.whole(ctx, expr, frame)
         case Area():
             return regions.area(ctx, expr, frame)
-        case NodeFact() | Parent() | Entry() | TextAt():
+        case NodeFact() | Parent() | Kept() | Chance() | Entry() | TextAt():
             return nodes.value(ctx, expr, frame)
         case Field(name="token") if isinstance(frame, Nodes):
             return frame.tokens

@@ -5,10 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dcompile.lower import scores
 from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.lower.regions import present_end
 from dcompile.record import constant
-from dcompile.strategy import VOCABULARY, Accepted, Best, Entry, Expr, Fill, Found, Literal, NodeFact, Parent, TextAt
+from dcompile.strategy import (
+    VOCABULARY,
+    Accepted,
+    Best,
+    Chance,
+    Entry,
+    Expr,
+    Fill,
+    Found,
+    Kept,
+    Literal,
+    NodeFact,
+    Parent,
+    TextAt,
+)
 
 
 def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
@@ -20,6 +35,11 @@ def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
             nodes = nodes_of(frame)
             values = ctx.value(inner, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
             return torch.index_select(values, 1, constant(nodes.tree.parents))
+        case Kept(draft=draft):
+            kept, live = ctx.drafts[draft].kept, ctx.drafts[draft].live
+            return torch.zeros_like(live) if kept is None else kept
+        case Chance():
+            return scores.chance(ctx, expr, nodes_of(frame))
         case Accepted(draft=draft):
             return ctx.values[f"accepted_{draft}"]
         case Entry():

@@ -12,7 +12,8 @@ from dcompile.lower import sampling
 from dcompile.lower.context import Adjusted, Context, Dist, Frame, Nodes
 from dcompile.lower.frames import look, places, rows
 from dcompile.ops import FLOOR
-from dcompile.strategy import Entry, Field, Name, Score, walk
+from dcompile.record import constant
+from dcompile.strategy import Chance, Entry, Field, Name, Score, walk
 
 
 def score(ctx: Context, expr: Score, frame: Frame) -> Tensor:
@@ -29,12 +30,7 @@ def score(ctx: Context, expr: Score, frame: Frame) -> Tensor:
 def _score(ctx: Context, expr: Score, dist: Dist, frame: Frame) -> Tensor:
     if expr.kind in ("token", "sample"):
         return token(ctx, dist, frame)
-    logits = logits_at(ctx, dist, frame)
-    if expr.warped:
-        logits = sampling.warped_if(ctx, dist, logits, temperature(ctx, dist))
-    if expr.without:
-        taken = sum_onehot(expr.without, logits.shape[-1])
-        logits = torch.where(taken, FLOOR, logits)
+    logits = _masked(ctx, expr, dist, logits_at(ctx, dist, frame))
     match expr.kind:
         case "top":
             return torch.argmax(logits, -1)
@@ -65,6 +61,24 @@ def token(ctx: Context, dist: Dist, frame: Frame) -> Tensor:
         visit = None if dist.visits is None else look(ctx, dist.visits, frame)
     position = position.expand(ctx.batch, frame.width)
     return sampling.propose(ctx, dist, logits, temperature(ctx, dist), position, visit)
+
+
+def chance(ctx: Context, expr: Chance, nodes: Nodes) -> Tensor:
+    """The probability of a token of each node by what its parent predicts [B, n]."""
+    dist = ctx.dists[expr.dist]
+    logits = _masked(ctx, expr, dist, logits_at(ctx, dist, nodes))
+    above = torch.index_select(torch.softmax(logits, -1), 1, constant(nodes.tree.parents))
+    of = ctx.value(expr.of, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
+    return torch.gather(above, 2, torch.clamp(of, min=0).unsqueeze(-1)).squeeze(-1)
+
+
+def _masked(ctx: Context, expr: Score | Chance, dist: Dist, logits: Tensor) -> Tensor:
+    """The logits that a score is of: warped, or without some tokens."""
+    if expr.warped:
+        logits = sampling.warped_if(ctx, dist, logits, temperature(ctx, dist))
+    if expr.without:
+        logits = torch.where(sum_onehot(expr.without, logits.shape[-1]), FLOOR, logits)
+    return logits
 
 
 def law(ctx: Context, dist: Dist, frame: Frame) -> Tensor:

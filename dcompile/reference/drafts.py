@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcompile.reference import sampling
 from dcompile.reference.accepts import accept as accept_by
-from dcompile.reference.expressions import value
+from dcompile.reference.expressions import number, value
 from dcompile.reference.forward import forward
 from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.reference.threefry import uniform
@@ -161,7 +161,8 @@ def call(row: Row, stmt: Call) -> None:
     logits[0] = first
     for node in _leaves(drafted):
         logits[list(drafted.tree.ancestors[node][1:])] = _chain(row, stmt.model, use, drafted, node)
-    row.dists[stmt.name] = _tree_dist(row, drafted, range(drafted.tree.size), logits, stmt.site)
+    heat = None if stmt.temperature is None else float(number(row, stmt.temperature))
+    row.dists[stmt.name] = _tree_dist(row, drafted, range(drafted.tree.size), logits, stmt.site, heat)
 
 
 def _leaves(drafted: Drafted) -> list[int]:
@@ -170,15 +171,18 @@ def _leaves(drafted: Drafted) -> list[int]:
     return [i for i in range(1, drafted.tree.size) if drafted.live[i] and i not in inner]
 
 
-def _tree_dist(row: Row, drafted: Drafted, nodes: Sequence[int], logits: Tensor, site: int) -> Dist:
+def _tree_dist(
+    row: Row, drafted: Drafted, nodes: Sequence[int], logits: Tensor, site: int, heat: float | None = None
+) -> Dist:
     """What is predicted at these nodes. A draw there belongs to the position alone, whatever was drafted before: so it
     is the one that plain decoding makes."""
     paths = [drafted.tree.ancestors[i][1:] for i in nodes]
     said = frozenset(row.tokens[: row.end])
     seen = [said | {drafted.tokens[i] for i in path} for path in paths]
     committed, targets = [row.filled + len(p) for p in paths], [drafted.root + len(p) + 1 for p in paths]
+    heat = row.controls.temperature if heat is None else heat
     return Dist(
-        logits, list(nodes), targets, site, row.controls.temperature, row.controls, seen, committed,
+        logits, list(nodes), targets, site, heat, row.controls, seen, committed,
         [0] * len(paths), row.draws,
     )  # fmt: skip
 
@@ -199,6 +203,7 @@ def accept(row: Row, stmt: Accept) -> bool:
     ends = [n for n, token in enumerate(new, 1) if token in row.controls.eos_ids]
     new = new[: min([row.length - row.filled, *ends])]
     row.accepted[stmt.draft] = min(len(path) - 1, len(new))
+    drafted.kept = frozenset(path[1 : len(new) + 1])
     first = row.end
     row.filled += len(new) if row.forced is None else sum(call == row.calls for call in row.forced.order)
     put(row, follow(row, dict(enumerate(new, first))))

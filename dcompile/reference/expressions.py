@@ -20,6 +20,7 @@ from dcompile.strategy import (
     Accepted,
     Area,
     Base,
+    Chance,
     Dilate,
     Divergence,
     Ended,
@@ -28,6 +29,7 @@ from dcompile.strategy import (
     Field,
     Foreign,
     Found,
+    Kept,
     Learned,
     Literal,
     MaskToken,
@@ -106,7 +108,7 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
         case Running():
             assert running is not None, "a running value outside of a predicate"
             return running[id(expr)]
-        case NodeFact() | Parent() | Accepted() | Entry() | TextAt() | Found():
+        case NodeFact() | Parent() | Kept() | Chance() | Accepted() | Entry() | TextAt() | Found():
             return nodes.value(row, expr, value)
         case _:
             positions = region(row, expr)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dcompile.ops import FLOOR
 from dcompile.reference.row import Drafted, Row
-from dcompile.strategy import Accepted, Entry, Expr, Found, NodeFact, Parent, TextAt
+from dcompile.strategy import Accepted, Chance, Entry, Expr, Found, Kept, NodeFact, Parent, TextAt
 
 Value = Callable[[Row, Expr], Tensor]
 
@@ -20,6 +21,15 @@ def value(row: Row, expr: Expr, of: Value) -> Tensor:
             return torch.tensor(_drafted(row).tree.fact(name))
         case Parent(value=inner):
             return of(row, inner).expand(row.extent)[list(_drafted(row).tree.parents)]
+        case Kept(draft=draft):
+            return torch.tensor([node in row.drafts[draft].kept for node in range(row.extent)])
+        case Chance():
+            dist = row.dists[expr.dist]
+            logits = (dist.warped if expr.warped else dist.logits).clone()
+            logits[:, list(expr.without)] = FLOOR
+            tokens = of(row, expr.of).expand(row.extent).clamp(min=0)
+            above = torch.softmax(logits, -1)[list(_drafted(row).tree.parents)]
+            return above.gather(1, tokens[:, None])[:, 0]
         case Accepted(draft=draft):
             return torch.tensor(row.accepted.get(draft, 0))
         case Entry():

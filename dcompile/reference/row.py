@@ -25,13 +25,15 @@ Draws = Mapping[tuple[int, int, int], int]  # the token for a stream, position a
 @dataclass
 class Drafted:
     """A draft tree with a `token` for each node and whether it is alive; `root` is the position of node 0. `q` [n, V]:
-    of each node whose children a model drew, the distribution that they were drawn from."""
+    of each node whose children a model drew, the distribution that they were drawn from. `kept`: the nodes below the
+    root that were accepted."""
 
     tree: Tree
     root: int
     tokens: list[int]
     live: list[bool]
     q: Tensor | None = None
+    kept: frozenset[int] = frozenset()
 
 
 @dataclass

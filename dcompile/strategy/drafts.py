@@ -85,6 +85,13 @@ class Accepted(Expr):
 
 
 @dataclass(frozen=True)
+class Kept(Expr):
+    """Which nodes of a draft its last `Accept` took into the text (bool over nodes); the root is none of them."""
+
+    draft: str
+
+
+@dataclass(frozen=True)
 class Draft(Stmt):
     """`draft name = tree from last ...`: propose a token for each node below the root.
 

@@ -169,6 +169,25 @@ def test_the_later_node_writes_a_cell() -> None:
     assert got == want
 
 
+WEAKER = {
+    "typical": "accept t where parent.p.prob(token) > min(0.09, 0.3 * exp(-parent.p.entropy))",
+    "among the likeliest": "accept t where parent.p.prob(token) >= 0.5 * parent.p.max or token == parent.p.token",
+}
+
+
+@pytest.mark.parametrize("name", WEAKER)
+def test_weaker_conditions_and_what_was_kept(name: str) -> None:
+    """Acceptance that changes the tokens, and a table that counts which nodes stayed."""
+    strategy = program(
+        "shape from last { token = table[parent.token, rank] }", WEAKER[name],
+        "state table: token[vocab, 3] = 0\n tree shape = expand(3, 2)\n state seen: int[3, 3] = 0",
+        behind="table[t.token] = p.top(3)\n seen[t.depth, t.rank] = seen[t.depth, t.rank] + 1 where t.kept\n"
+        " break when seen[2, 0] + seen[2, 1] > 2",
+    )  # fmt: skip
+    want, got = both(strategy, {"lm": model()}, temperature=0.9, seed=3)
+    assert got == want
+
+
 @pytest.mark.parametrize("loop", ["inside", "block", "step"])
 def test_passes_and_cuts(loop: str) -> None:
     """Whatever holds the loop; and inside, what is copied each turn is a short tail, not the caches."""
