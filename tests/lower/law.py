@@ -97,7 +97,7 @@ Outcome = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Node and bonus token, both [N], of drafts by number [N] under uniforms [N, n]."""
 
 
-def graph(rule: Rule, tree: Tree, vocab: int, distinct: bool, batch: int) -> fx.GraphModule:
+def graph(rule: Rule, tree: Tree, drawn: Drawn, vocab: int, batch: int) -> fx.GraphModule:
     """The accept rule as the lowering records it, in float64, `batch` rows at a time."""
     recorder = Recorder({})
     with recorder.recording():
@@ -105,23 +105,27 @@ def graph(rule: Rule, tree: Tree, vocab: int, distinct: bool, batch: int) -> fx.
         tokens, live = recorder.input("tokens", (batch, n), torch.int64), recorder.input("live", (batch, n), torch.bool)
         p, q = (recorder.input(name, (batch, n, vocab), torch.float64) for name in "pq")
         u = recorder.input("u", (batch, n), torch.float64)
-        return recorder.finish(accepts.accept(rule, tree, tokens, live, p, q, u, distinct=distinct))
+        return recorder.finish(accepts.accept(rule, tree, tokens, live, p, q, u, distinct=drawn == "distinct"))
+
+
+Builder = Callable[[Rule, Tree, Drawn, int, int], Callable[..., tuple[Tensor, ...]]]
+"""From a rule, a tree, how it is drawn, the vocabulary and the batch to a graph of tokens, live, p, q, u."""
+
+
+def rows(of: Model, tree: Tree, found: Drafts, shift: int = 0) -> Tensor:
+    """What a model says at each node of each draft [M, n, V]; with `shift`, of that many nodes before."""
+    by_node = [of.tables[tree.depths[i]][found.prefix[:, i]] for i in range(tree.size)]
+    return torch.stack(by_node[-shift:] + by_node[:-shift] if shift else by_node, 1)
 
 
 def outcome(
-    rule: Rule, tree: Tree, found: Drafts, target: Model, drafter: Model, distinct: bool, wrong: int
+    build: Builder, rule: Rule, tree: Tree, drawn: Drawn, found: Drafts, target: Model, drafter: Model, wrong: int
 ) -> Outcome:
     """Run the graph on given drafts. `wrong`: a fault of the caller, q's rows handed over that many nodes too late."""
-    count = len(found.weight)
-    batch = min(LARGEST, 64 * -(-count * tree.size // 64))
-    lowered = graph(rule, tree, target.vocab, distinct, batch)
+    batch = min(LARGEST, 64 * -(-len(found.weight) * tree.size // 64))
+    lowered = build(rule, tree, drawn, target.vocab, batch)
     live = alive(tree, found.tokens)
-
-    def rows(of: Model, shift: int) -> Tensor:
-        by_node = [of.tables[tree.depths[i]][found.prefix[:, i]] for i in range(tree.size)]
-        return torch.stack(by_node[-shift:] + by_node[:-shift] if shift else by_node, 1)
-
-    p, q = rows(target, 0), rows(drafter, wrong)
+    p, q = rows(target, tree, found), rows(drafter, tree, found, wrong)
 
     def run(draft: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         parts = [torch.zeros((0, 2), dtype=torch.int64)]
@@ -196,12 +200,14 @@ def bonuses(run: Outcome, draft: Tensor, point: Tensor, vocab: int) -> Tensor:
 # ---------------------------------------------------------------- the law
 
 
-def law_error(rule: Rule, tree: Tree, drawn: Drawn, target: Model, drafter: Model, wrong: int = 0) -> float:
+def law_error(
+    rule: Rule, tree: Tree, drawn: Drawn, target: Model, drafter: Model, wrong: int = 0, build: Builder | None = None
+) -> float:
     """The largest difference, over all texts one longer than the tree is deep, between the probability that a draft, an
     accept and plain sampling of what is missing give and that of plain sampling."""
     found = drafts(tree, drafter, drawn)
     assert abs(float(found.weight.sum()) - 1) < 1e-12
-    run = outcome(rule, tree, found, target, drafter, drawn == "distinct", wrong)
+    run = outcome(build or graph, rule, tree, drawn, found, target, drafter, wrong)
     steps = thresholds(run, tree, len(found.weight))
     cell = cells(steps)
     node, _ = run(cell.draft, cell.point)
@@ -216,10 +222,10 @@ def law_error(rule: Rule, tree: Tree, drawn: Drawn, target: Model, drafter: Mode
     chance = weight.unsqueeze(1) * torch.diff(ends, prepend=torch.zeros(len(ends), 1, dtype=torch.float64), dim=1)
     before = found.prefix[key // tree.size, key % tree.size]
     depth = torch.tensor(tree.depths)[key % tree.size]
-    return _compare(target, before, depth, chance)
+    return compare(target, before, depth, chance)
 
 
-def _compare(target: Model, before: Tensor, depth: Tensor, chance: Tensor) -> float:
+def compare(target: Model, before: Tensor, depth: Tensor, chance: Tensor) -> float:
     """Texts [N] of `depth` tokens with the probability [N, V] of each next token, continued by plain sampling."""
     plain = torch.ones(1, dtype=torch.float64)
     law = torch.zeros(1, dtype=torch.float64)
