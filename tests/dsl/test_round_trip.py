@@ -13,6 +13,7 @@ from dcompile.dsl.elaborate import elaborate
 from dcompile.dsl.formatter import expr, format
 from dcompile.dsl.parser import parse
 from dcompile.source import NOWHERE, Source
+from tests.drafting import drafting
 from tests.strategies import programs
 
 NAMES = st.sampled_from(["p", "b", "masked", "threshold", "count", "keep", "to", "down", "asc", "per", "at", "x_1"])
@@ -74,7 +75,7 @@ def stable(text: str) -> None:
     assert format(again) == once
 
 
-@given(programs())
+@given(programs() | drafting())
 def test_programs(text: str) -> None:
     stable(text)
 
@@ -86,7 +87,7 @@ def test_the_standard_library_is_in_form(path: Path) -> None:
     assert format(parse(Source(path.name, text))) == text
 
 
-@given(programs())
+@given(programs() | drafting())
 def test_the_meaning_stays(text: str) -> None:
     file = parse(Source("x.dcs", text))
     first = elaborate(file)

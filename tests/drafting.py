@@ -1,0 +1,92 @@
+"""Hypothesis: random valid strategies that draft, as texts. Each turn of their loop accepts, so they end."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+SHAPES = [
+    "chain(1)",
+    "chain(4)",
+    "expand(2)",
+    "expand(2, 1, 1)",
+    "expand(3, 2)",
+    "[[0], [1], [1, 0], [0, 0], [0, 0, 0]]",
+]
+TOKENS = [
+    "table[parent.token, rank]",
+    "text[start + depth - 1 + rank]",
+    "row[(seen + depth) mod 4]",
+    "token(5) if rank == 0 else parent.token",
+    "text[parent.position - rank] if depth < 3 else none",
+    "table[parent.token, rank] if parent.rank == 0 or depth > 1 else token(7)",
+    "text[found(1, latest)] if start < 0 else table[row[rank], depth mod 3]",
+]
+CONDITIONS = [
+    "token == parent.p.token",
+    "parent.p.token == token and depth < 3",
+    "parent.p.max < 0.9",
+    "parent.p.prob(token) > 0.002",
+    "token == parent.p.top or rank == 1",
+    "p.entropy > parent.p.entropy or parent.position mod 2 == 0",
+    "parent.p.margin < limit and token != token(9)",
+    "weights[token] <= weights[parent.token]",
+]
+AFTER = [
+    "table[t.token] = p.top(3)",
+    "table[t.token] = p.top(3) where t.depth < 2",
+    "table[t.parent.token, t.rank] = t.token where t.depth > 0",
+    "row[t.depth - t.accepted - 1] = p.token",
+    "row[seen mod 4] = text[found(1)]",
+    "seen = seen + t.accepted",
+    "weights[t.token] = p.max",
+    "weights[t.parent.token] = p.prob(t.token) + weights[t.token] where t.rank == 0",
+    "stop when seen > 9",
+]
+RULES = ["recursive", "recursive_distinct", "kseq", "greedy", "traversal"]
+DRAWN = ["sample", "distinct", "top", "greedy"]
+
+
+@st.composite
+def drafting(draw: st.DrawFn, drafter: bool | None = None) -> str:
+    """The text of a random valid strategy that drafts; `drafter`: whether by a second model, `small`."""
+    second = draw(st.booleans()) if drafter is None else drafter
+    life = draw(st.sampled_from(["", " per step"]))
+    head = [
+        "strategy random {",
+        "param limit = 0.5 in 0..1",
+        "model lm: causal",
+        *(["model small: causal"] if second else []),
+        f"state table: token[vocab, 3] = {draw(st.integers(-1, 9))}{life}",
+        "state row: token[4] = 3",
+        "state weights: float[vocab] = 0.1",
+        "state seen: int = 0",
+        "canvas answer = empty(length)",
+        "repeat {",
+        f"start = found({draw(st.integers(1, 2))})",
+    ]
+    body = draw(ruled() if second else conditioned())
+    after = draw(st.lists(st.sampled_from(AFTER), max_size=3, unique=True))
+    return "\n".join([*head, *body, *after, "} until eos", "}"]) + "\n"
+
+
+@st.composite
+def conditioned(draw: st.DrawFn) -> list[str]:
+    """A draft from tables and text, accepted by a condition; or plain decoding where nothing was found."""
+    tokens, condition = draw(st.sampled_from(TOKENS)), draw(st.sampled_from(CONDITIONS))
+    shape = draw(st.sampled_from(SHAPES))
+    return [f"draft t = {shape} from last {{ token = {tokens} }}", "p = lm(t)", f"accept t where {condition}"]
+
+
+@st.composite
+def ruled(draw: st.DrawFn) -> list[str]:
+    """A draft by the second model, accepted by a rule or a condition."""
+    shape = draw(st.sampled_from(SHAPES))
+    rules = [*RULES, "rejection", "block"] if shape.startswith("chain") else RULES
+    ways = [f"by {draw(st.sampled_from(rules))}(p, t.q)", f"where {draw(st.sampled_from(CONDITIONS))}"]
+    ways += [f"{ways[0]} or {ways[1]}"]
+    drawn = draw(st.sampled_from(DRAWN))
+    return [
+        f"draft t = {shape} from last by small drawing {drawn}",
+        "p = lm(t)",
+        f"accept t {draw(st.sampled_from(ways))}",
+    ]
