@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,25 @@ class Case:
 
 def read_cases(folder: Path) -> list[Case]:
     """All cases below a folder, by name."""
-    return [read_case(path) for path in sorted(folder.rglob("*.json"), key=lambda p: p.stem)]
+    files = sorted(folder.rglob("*.json"), key=lambda p: p.stem)
+    return [case for path in files for case in (read_case(path), *lookups(path))]
+
+
+def lookups(path: Path) -> list[Case]:
+    """The greedy cases tell beside theirs how many forwards prompt lookup took, with drafts of so many tokens."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    case, runs = read_case(path), [run for run in raw["runs"] if "prompt_lookup" in run]
+    out = []
+    for width in sorted({int(w) for run in runs for w in run["prompt_lookup"]}):
+        told = [
+            replace(_run(run), calls=run["prompt_lookup"][str(width)]["forwards"], order=())
+            for run in runs
+            if str(width) in run["prompt_lookup"]
+        ]
+        params = {**case.params, "prompt_lookup_num_tokens": width}
+        name = f"{case.name}-lookup-{width}"
+        out.append(replace(case, name=name, method="prompt-lookup", params=params, runs=tuple(told)))
+    return out
 
 
 def read_case(path: Path) -> Case:

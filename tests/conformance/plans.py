@@ -110,12 +110,18 @@ def _greedy(case: Case) -> Plan:
     return Plan(standard("greedy"), {}, case.params["max_new_tokens"], {"eos_ids": case.eos_ids})
 
 
+def _prompt_lookup(case: Case) -> Plan:
+    settings = {"width": case.params["prompt_lookup_num_tokens"]}
+    return Plan(standard("prompt_lookup"), settings, case.params["max_new_tokens"], {"eos_ids": case.eos_ids})
+
+
 METHODS: dict[str, Callable[[Case], Plan]] = {
     "autoregressive": _greedy,
     "dream": _dream,
     "fast-dllm-v1": _fast_dllm,
     "fast-dllm-v1-dream": _fast_dllm_dream,
     "llada": _llada,
+    "prompt-lookup": _prompt_lookup,
     "sdar": _sdar,
     **plans_blocks.METHODS,
     **plans_dream.METHODS,

@@ -47,7 +47,9 @@ def judge(case: Case, model: Path | None, engines: Mapping[str, Engine]) -> Verd
 
 
 def equal(run: Run, got: Outcome, made: Plan) -> bool:
-    """The same tokens after the same number of calls, each written by the same call."""
+    """The same tokens after the same number of calls, each written by the same call where the recording tells."""
+    if not run.order:
+        return (run.output, run.calls) == (got.answer, got.calls)
     same = compared(made, run.output, run.order) == compared(made, got.answer, got.order)
     return same and run.calls == got.calls
 
@@ -65,7 +67,7 @@ def difference(run: Run, got: Outcome, made: Plan, model: Path) -> str:
     """Where a run parts from the recording, and whether rounding alone can explain it: then the oracle can follow both
     with no decision but near-ties."""
     parted = _first(run, got)
-    if made.returned:  # positions that no call wrote cannot be followed
+    if made.returned or not run.order:  # positions that no call wrote cannot be followed
         return parted
     gaps = []
     for tokens, order, calls in ((run.output, run.order, run.calls), (got.answer, got.order, got.calls)):
