@@ -136,7 +136,10 @@ def feed(manifest: Manifest, requests: Sequence[Request], memory: Arrays) -> Arr
 def remember(manifest: Manifest, count: int, before: Arrays, after: Arrays) -> Arrays:
     """The session's states when its first `count` rows have run: theirs of `after`, the others' of `before`."""
     used = np.arange(manifest.batch) < count
-    kept = {p.name: np.where(used, after[p.name], before[p.name]) for p in manifest.session}
+    kept = {
+        p.name: np.where(used.reshape(-1, *[1] * (len(p.shape) - 1)), after[p.name], before[p.name])
+        for p in manifest.session
+    }
     return {**kept, "fresh": np.where(used, False, before["fresh"])} if kept else {}
 
 

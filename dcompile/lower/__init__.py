@@ -14,7 +14,7 @@ from dcompile.lower.context import Context, used
 from dcompile.lower.expressions import DTYPES, value
 from dcompile.lower.networks import network
 from dcompile.lower.statements import sequence
-from dcompile.lower.variables import declare
+from dcompile.lower.variables import declare, sides
 from dcompile.models import Model, by_name
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
@@ -102,7 +102,7 @@ def _inputs(ctx: Context, draws: int) -> None:
             ctx.inputs[name] = ctx.recorder.input(name, shape, dtype)
     for state in (states := session_states(ctx.strategy)):
         name = f"session_{state.name}"
-        ctx.inputs[name] = ctx.recorder.input(name, rows, DTYPES[state.type.base])
+        ctx.inputs[name] = ctx.recorder.input(name, (*rows, *sides(ctx, state)), DTYPES[state.type.base])
     if states:
         ctx.inputs["fresh"] = ctx.recorder.input("fresh", rows, torch.bool)
     if draws:

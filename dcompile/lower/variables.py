@@ -61,7 +61,8 @@ def declare(ctx: Context) -> None:
         ctx.values[state.name] = initial(ctx, state)
     for state in session_states(ctx.strategy):
         left = ctx.inputs[f"session_{state.name}"]
-        ctx.values[state.name] = torch.where(ctx.inputs["fresh"], ctx.values[state.name], left)
+        fresh = ctx.inputs["fresh"].reshape(-1, *[1] * len(state.sizes))
+        ctx.values[state.name] = torch.where(fresh, ctx.values[state.name], left)
     for node in walk(ctx.strategy.body):
         if isinstance(node, Assign) and node.name not in ctx.values:
             size = shape if node.value.type.each else shape[:1]
@@ -212,13 +213,18 @@ def reset(ctx: Context, lifetime: str) -> None:
             ctx.put(state.name, initial(ctx, state))
 
 
+def sides(ctx: Context, state: State) -> tuple[int, ...]:
+    """The sizes of a table, known with the model; none of any other state."""
+    return tuple(ctx.model.facts.vocab if s == VOCABULARY else s for s in state.sizes)
+
+
 def initial(ctx: Context, state: State) -> Tensor:
     """A state's first value, [B] or [B, C]."""
     if state.type.wide:
         return dists.initial(ctx, state)
     shape: tuple[int, ...] = (ctx.batch, ctx.capacity) if state.type.each else (ctx.batch,)
     if state.sizes:
-        shape = (ctx.batch, *(ctx.model.facts.vocab if s == VOCABULARY else s for s in state.sizes))
+        shape = (ctx.batch, *sides(ctx, state))
         first = ctx.value(state.init, None).reshape(-1, *[1] * len(state.sizes))
         return first.to(DTYPES[state.type.base]).expand(shape)
     value = ctx.value(state.init, canvas(ctx) if state.init.type.each else None)

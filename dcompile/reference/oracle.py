@@ -44,7 +44,7 @@ def run(
     fix(row, template)
     for state in strategy.states:
         reset(row, state)
-    row.variables.update(session or {})
+    row.variables.update({n: v.clone() for n, v in (session or {}).items()})  # a table is filled in place
     stopped = False
     try:
         sequence(row, strategy.body)

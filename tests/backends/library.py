@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
-GUIDED = {"guided": "guide"}  # strategies with a second model, of LLAMA's kind, and its name
+GUIDED = {"guided": "guide", "speculative": "small"}  # strategies with a second model, of LLAMA's kind, and its name
 HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
 
@@ -47,7 +48,9 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "hierarchy": ("tiny-llada", HALF),
     "hierarchy_remask": ("tiny-llada", {"block": 16, "threshold": 0.8, "again": 0.5}),
     # a larger share of what it fed last makes a random model amplify the last bit of a float to another token
+    "input_copy": (LLAMA, {"width": 6}),
     "iter_smooth": ("tiny-llada", {"block": 16, "threshold": 0.6, "decay": 0.1, "start": 0.05, "weight": 0.05}),
+    "jacobi": (LLAMA, {"width": 4}),
     "klass": ("tiny-llada", {"block": 16, "threshold": 0.5, "drift": 0.5}),
     "learn2pd": ("tiny-llada", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32")}),
     "learn2pd_eot": ("tiny-llada", {"block": 16, "accept": 0.5, "end": 138, "filter": filter_file("filter-32")}),
@@ -58,6 +61,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "local_leap": ("tiny-llada", {"block": 16}),
     "maskgit": ("tiny-llada", {"steps": 6}),
     "paraformer": ("tiny-llada", {}),
+    "prompt_lookup": (LLAMA, {"width": 4}),
     "prophet": ("tiny-llada", {"block": 16}),
     "rcr": ("tiny-llada", {"block": 16, "steps": 6}),
     "rediff": ("tiny-llada", {"block": 16, "steps": 12, "share": 0.5}),
@@ -68,6 +72,8 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "sdar_sequential": ("tiny-sdar", {"block": 8, "steps": 4}),
     "sdar_static": ("tiny-sdar", {"block": 4, "steps": 2}),
     "slowfast": ("tiny-llada-gqa", {"threshold": 0.7, "glimpse": 0.4}),
+    "speculative": (LLAMA, {"width": 3}),
+    "token_recycling": (LLAMA, {"shape": str(Path(__file__).with_name("small.tree"))}),
     "vicinity": ("tiny-llada-gqa", {"block": 8, "threshold": 0.7, "halo": 4, "warm": 2}),
     "wino": ("tiny-llada", {"block": 16, "wide": 0.5, "narrow": 0.5}),
 }

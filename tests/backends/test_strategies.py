@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ QUICK = {
         (name, "onnx", "inside")
         for name in (
             "greedy", "llada", "fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "sdar", "local_leap",
-            "fast_dllm_v2", "freedave", "remdm", "vicinity", "credit", "diffusion_gemma",
+            "fast_dllm_v2", "freedave", "remdm", "vicinity", "credit", "diffusion_gemma", "token_recycling", "speculative",
         )
     ),
     ("fast_dllm_dual", "onnx", "step"), ("greedy", "onnx", "block"), ("greedy", "onnx", "step"),
@@ -59,12 +60,14 @@ Place = Path | dict[str, str | Path]
 
 def build(name: str, target: str, loop: str, llama: Path, out: Path, batch: int = 1) -> Place:
     model, settings = LIBRARY[name]
-    place: Place = llama if model == LLAMA else MODELS / model
+    place = llama if model == LLAMA else MODELS / model
+    places: Place = place
     if name in GUIDED:
-        place = {"lm": MODELS / model, GUIDED[name]: write(out.with_name("guide"), vocab=512, layers=1)}
+        vocab = json.loads((place / "config.json").read_text())["vocab_size"]
+        places = {"lm": place, GUIDED[name]: write(out.with_name("guide"), vocab=vocab, layers=1)}
     rng = target != "tvm" or name == "diffusion_gemma"  # it draws at a temperature of its own
-    dcompile.build(name, place, out, target, settings=settings, max_length=CAPACITY, loop=loop, batch=batch, rng=rng)
-    return place
+    dcompile.build(name, places, out, target, settings=settings, max_length=CAPACITY, loop=loop, batch=batch, rng=rng)
+    return places
 
 
 def test_the_whole_library_is_here() -> None:
@@ -94,6 +97,10 @@ def test_same_tokens(name: str, target: str, loop: str, tiny_llama: Path, tmp_pa
                 "freedave",
                 "dllm_cache",
                 "iter_smooth",
+                "jacobi",
+                "prompt_lookup",
+                "speculative",
+                "token_recycling",
             )
         ),
     ],
