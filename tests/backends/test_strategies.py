@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import dcompile
+from dcompile.diagnostic import CompileError
 from dcompile.dsl import STANDARD
 from dcompile.verify import verify
 from tests.backends.library import GUIDED, LIBRARY, LLAMA
@@ -44,10 +45,17 @@ BATCHES = ("greedy", "llada", "sdar", "credit", "klass", "diffusion_gemma")
 def matrix() -> list[Any]:
     """All pairs; those that are not quick run with `make test-all`."""
     return [
-        pytest.param(name, target, loop, marks=[] if (name, target, loop) in QUICK else pytest.mark.slow)
+        pytest.param(name, target, loop, marks=marks(name, target, loop))
         for name in LIBRARY
         for target, loop in TARGETS
     ]
+
+
+def marks(name: str, target: str, loop: str) -> list[pytest.MarkDecorator]:
+    slow = [] if (name, target, loop) in QUICK else [pytest.mark.slow]
+    if (name, target) == ("speculative", "tvm"):  # the cut leaves the loop in which the drafter catches up
+        return [*slow, pytest.mark.xfail(raises=CompileError, strict=True)]
+    return slow
 
 
 @pytest.fixture(scope="session")
