@@ -46,7 +46,8 @@ def _score(ctx: Context, expr: Score, dist: Dist, frame: Frame) -> Tensor:
         case "prob":
             assert expr.of is not None
             of = ctx.value(expr.of, frame).reshape(ctx.batch, -1).expand(ctx.batch, frame.width)
-            return torch.gather(torch.softmax(logits, -1), 2, of.unsqueeze(-1)).squeeze(-1)
+            probs = torch.softmax(logits, -1)
+            return _of(probs, of) if isinstance(frame, Nodes) else torch.gather(probs, 2, of.unsqueeze(-1)).squeeze(-1)
     raise AssertionError(expr.kind)
 
 
@@ -69,7 +70,12 @@ def chance(ctx: Context, expr: Chance, nodes: Nodes) -> Tensor:
     logits = _masked(ctx, expr, dist, logits_at(ctx, dist, nodes))
     above = torch.index_select(torch.softmax(logits, -1), 1, constant(nodes.tree.parents))
     of = ctx.value(expr.of, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
-    return torch.gather(above, 2, torch.clamp(of, min=0).unsqueeze(-1)).squeeze(-1)
+    return _of(above, of)
+
+
+def _of(probs: Tensor, of: Tensor) -> Tensor:
+    """The probabilities of tokens [B, n], 0 of none (below 0)."""
+    return torch.where(of >= 0, torch.gather(probs, 2, torch.clamp(of, min=0).unsqueeze(-1)).squeeze(-1), 0.0)
 
 
 def _masked(ctx: Context, expr: Score | Chance, dist: Dist, logits: Tensor) -> Tensor:

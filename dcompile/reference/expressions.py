@@ -253,12 +253,12 @@ def _score(row: Row, expr: Score) -> Tensor:
         out[dist.positions] = logits.argmax(-1)
         return out
     out = torch.full((row.extent,), torch.nan)
-    out[dist.positions] = _score_of(logits, expr.kind, of)
+    out[dist.positions] = _score_of(logits, expr.kind, of, torch.nan if row.nodes is None else 0.0)
     return out
 
 
-def _score_of(logits: Tensor, kind: str, of: Tensor | None) -> Tensor:
-    """One number [R] for each row of logits [R, V]."""
+def _score_of(logits: Tensor, kind: str, of: Tensor | None, none: float) -> Tensor:
+    """One number [R] for each row of logits [R, V]; `none` is the probability of no token."""
     probs = torch.softmax(logits, -1)
     if kind == "max":
         return probs.max(-1).values
@@ -269,7 +269,7 @@ def _score_of(logits: Tensor, kind: str, of: Tensor | None) -> Tensor:
         return best[:, 0] - best[:, 1]
     assert kind == "prob" and of is not None
     chosen = probs.gather(-1, of.clamp(min=0)[:, None])[:, 0]
-    return torch.where(of >= 0, chosen, torch.nan)
+    return torch.where(of >= 0, chosen, none)
 
 
 def _learned(row: Row, expr: Learned) -> Tensor:

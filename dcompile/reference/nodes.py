@@ -27,9 +27,9 @@ def value(row: Row, expr: Expr, of: Value) -> Tensor:
             dist = row.dists[expr.dist]
             logits = (dist.warped if expr.warped else dist.logits).clone()
             logits[:, list(expr.without)] = FLOOR
-            tokens = of(row, expr.of).expand(row.extent).clamp(min=0)
+            tokens = of(row, expr.of).expand(row.extent)
             above = torch.softmax(logits, -1)[list(_drafted(row).tree.parents)]
-            return above.gather(1, tokens[:, None])[:, 0]
+            return torch.where(tokens >= 0, above.gather(1, tokens.clamp(min=0)[:, None])[:, 0], 0.0)
         case Accepted(draft=draft):
             return torch.tensor(row.accepted.get(draft, 0))
         case Entry():
