@@ -20,6 +20,7 @@ class Backend(ABC):
     name: ClassVar[str]
     stages: ClassVar[tuple[Stage, ...]] = ()
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
+    quantises: ClassVar[bool] = False  # whether it can multiply with matrices in blocks
 
     @abstractmethod
     def missing(self, program: Program) -> Sequence[Diagnostic]:

@@ -90,6 +90,14 @@ class Canvas(_Value):
     drafts: Size = 0
 
 
+class Quantized(_Value):
+    """Matrices in blocks of 32 weights: the fewest bits of those that the build rounded, and whether products may round
+    activations."""
+
+    weights: Literal["int4", "int8"]
+    activations: Literal["float32", "int8"] = "float32"
+
+
 class Verification(_Value):
     """What `verify` found: prompts run, those with the oracle's tokens, and those that part at a near-tie."""
 
@@ -121,6 +129,7 @@ class Manifest(_Value):
     versions: dict[str, str] = {}
     verification: Verification | None = None
     others: dict[str, Facts] = {}
+    quantized: Quantized | None = None
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,20 @@ from dcompile.text import TEMPLATE, TOKENIZER
 if TYPE_CHECKING:
     from dcompile.backends.base import Backend
     from dcompile.models import Model
-    from dcompile.passes.base import Pass
+    from dcompile.passes.base import Pass, Stage
     from dcompile.program import Program
 
 CAPACITY = 1024  # --max-length where nothing is said and the model can
 LOOPS = ("inside", "block", "step")
+QUANTISED = ("int4", "int8")
+ACTIVATIONS = ("float32", "int8")
 Observer = Callable[[str, str, "Program", float], None]  # (stage, pass, the program after it, seconds)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of a build, apart from the strategy and the model."""
+    """What is asked of a build, apart from the strategy and the model. `quantize`: int4 or int8 matrices;
+    `activations` int8: products may round what is multiplied with them to eight bits."""
 
     target: str = "onnx"
     max_length: int | None = None
@@ -43,6 +46,8 @@ class Order:
     without: tuple[str, ...] = ()
     limit: int | None = None
     draws: int = 0  # for tests: see `lower`
+    quantize: str | None = None
+    activations: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ def build(
     rng: bool = True,
     without: Iterable[str] = (),
     limit: int | None = None,
+    quantize: str | None = None,
+    activations: str = "float32",
     force: bool = False,
     watch: Watch | None = None,
 ) -> Artifact:
@@ -103,23 +110,27 @@ def build(
     `model`: a checkpoint, or one for each model that the strategy names, by name.
     `strategy`: a path, the name of a standard one, or a text. `max_length`: room for prompt and answer. `loop`: where
     the loop is cut. `rng=False` leaves out the random generator. `without`: passes to leave out; `limit`: how many to
-    run. Raises CompileError for whatever the user can mend; then `out` is as it was before.
+    run. `quantize`: `int4` or `int8` for matrices in blocks of 32 weights; those of a GGUF file are taken as they are.
+    `activations`: `int8` lets products round what they multiply such matrices with.
+    Raises CompileError for whatever the user can mend; then `out` is as it was before.
     """
-    order = Order(target, max_length, batch, loop, rng, tuple(without), limit)
+    order = Order(
+        target, max_length, batch, loop, rng, tuple(without), limit, quantize=quantize, activations=activations
+    )
     watch = watch or Watch()
     check_free(Path(out), force)
     backend = backend_for(order)
     with watch.step("check"):
         checked = read(strategy, settings)
     with watch.step("model"):
-        loaded = load_all(checked, model)
+        loaded = {name: in_blocks(found, order.quantize) for name, found in load_all(checked, model).items()}
     program = compile(checked, loaded, order, backend, watch)
     if missing := backend.missing(program):
         raise CompileError(missing)
     with watch.step(f"emit/{target}"), new_folder(Path(out), force) as folder:
         files = backend.build(program, folder)
         _copy_texts(folder, checked, first(checked, loaded))
-        artifact = seal(folder, describe(program, target, files, rng))
+        artifact = seal(folder, describe(program, target, files, rng, quantize, activations))
     return Artifact(Path(out), artifact.manifest)
 
 
@@ -141,14 +152,35 @@ def compile(
         strategy, models, batch=order.batch, capacity=capacity(order, models.values()), rng=order.rng, draws=order.draws
     )
     watch.program("lower", "", program, time.perf_counter() - began)
+    legal = (*_quantise(order, models), *backend.stages)
     program = optimise(
-        program, order.loop, legal=backend.stages, without=order.without, limit=order.limit,
+        program, order.loop, legal=legal, without=order.without, limit=order.limit,
         observers=[watch.after_pass],
     )  # fmt: skip
     carried, whole = cache_traffic(program)
     note = f"{carried:,} of {whole:,} bytes of keys and values are carried by the inner loop, and so copied each step"
     watch.tell(Step("caches", 0.0, note=note))
     return program
+
+
+def in_blocks(model: Model, quantize: str | None) -> Model:
+    """The model as it is asked for, its matrices rounded where the checkpoint does not hold them in blocks."""
+    if quantize is None:
+        return model
+    from dcompile.models.blocks import quantised
+
+    return quantised(model, "int8" if quantize == "int8" else "int4")
+
+
+def _quantise(order: Order, models: Mapping[str, Model]) -> tuple[Stage, ...]:
+    """What puts the codes of matrices in the place of floats."""
+    if order.quantize is None:
+        return ()
+    from dcompile.passes.base import Stage
+    from dcompile.passes.quantise import Quantise
+
+    blocks = {place: found for model in models.values() for place, found in model.blocks.items()}
+    return (Stage("weights", (Quantise(blocks, order.activations == "int8"),)),)
 
 
 def capacity(order: Order, models: Iterable[Model]) -> int:
@@ -253,10 +285,27 @@ def backend_for(order: Order) -> Backend:
     if order.loop not in backend.loops:
         title = f"target `{order.target}` cannot run with --loop {order.loop}"
         raise error("unknown-loop", title, f"use --loop {' or '.join(backend.loops)}")
+    _check_quantised(order, backend)
     for name, number in (("--batch", order.batch), ("--max-length", order.max_length)):
         if number is not None and number < 1:
             raise error("option-out-of-range", f"{name} is {number}", "give at least 1")
     return backend
+
+
+def _check_quantised(order: Order, backend: Backend) -> None:
+    for name, said, known in (
+        ("--quantize", order.quantize, QUANTISED),
+        ("--activations", order.activations, ACTIVATIONS),
+    ):
+        if said is not None and said not in known:
+            raise error("unknown-precision", f"{name} cannot be `{said}`", suggest(said, known, "precisions"))
+    if order.quantize is not None and not backend.quantises:
+        title = f"target `{order.target}` has no products with quantised matrices"
+        raise error("unknown-precision", title, "build for `onnx`, or without --quantize")
+    if order.quantize is None and order.activations != "float32":
+        raise error(
+            "unknown-precision", "--activations int8 rounds for quantised matrices alone", "add --quantize int4"
+        )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from dcompile.artifact import Canvas, GraphFile, Manifest, Port, StrategyText
+from dcompile.artifact import Canvas, GraphFile, Manifest, Port, Quantized, StrategyText
 from dcompile.strategy import Draft, ForBlocks, Strategy, Write, session_states, stops_on_eos, walk
 from dcompile.version import VERSION
 
@@ -20,7 +20,10 @@ TOOLS = ("torch", "transformers")
 TARGET_TOOLS = {"onnx": ("onnx", "onnxruntime"), "tvm": ("apache-tvm",)}
 
 
-def describe(program: Program, target: str, files: Mapping[str, str], rng: bool) -> Manifest:
+def describe(
+    program: Program, target: str, files: Mapping[str, str], rng: bool, quantize: str | None = None,
+    activations: str = "float32",
+) -> Manifest:  # fmt: skip
     """Everything about a program that a host must know; `files` gives the file of each graph."""
     graphs = tuple(
         GraphFile(name=g.name, file=files[g.name], inputs=_ports(g.inputs), outputs=_ports(g.outputs))
@@ -35,6 +38,7 @@ def describe(program: Program, target: str, files: Mapping[str, str], rng: bool)
         capacity=program.capacity,
         batch=program.batch,
         dtype="float32",
+        quantized=None if quantize is None else Quantized(weights=quantize, activations=activations),  # type: ignore[arg-type]
         canvas=_canvas(program.strategy),
         has_rng=rng,
         stops_on_eos=stops_on_eos(program.strategy),

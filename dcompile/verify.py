@@ -92,7 +92,9 @@ def _inputs(artifact: Artifact, model: str | Path | Mapping[str, str | Path] | N
     first = strategy.models[0].name
     given = model if isinstance(model, Mapping) else {} if model is None else {first: model}
     facts = {first: manifest.model, **manifest.others}
-    return strategy, {name: _model(given.get(name), found.fingerprint) for name, found in facts.items()}
+    precision = None if manifest.quantized is None else manifest.quantized.weights
+    loaded = {name: _model(given.get(name), found.fingerprint) for name, found in facts.items()}
+    return strategy, {name: compiler.in_blocks(model, precision) for name, model in loaded.items()}
 
 
 def _model(place: str | Path | None, fingerprint: str) -> Model:

@@ -22,6 +22,7 @@ class Eager(Backend):
     """Runs every operation that torch knows."""
 
     name: ClassVar[str] = "eager"
+    quantises: ClassVar[bool] = True
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:
         return ()

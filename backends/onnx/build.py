@@ -33,6 +33,7 @@ class ONNX(Backend):
     name: ClassVar[str] = "onnx"
     stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (LiveSlots(),)),)
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
+    quantises: ClassVar[bool] = True
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:
         found: dict[str, Diagnostic] = {}

@@ -16,9 +16,11 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
+from dcompile.backends.onnx.blocks import linear_blocks
 from dcompile.backends.onnx.products import product
 from dcompile.backends.onnx.scope import CONTRIB, Scope, Typed
 from dcompile.backends.weights import attribute
+from dcompile.ops import LINEAR_BLOCKS
 from dcompile.program import Program, modules
 
 aten = torch.ops.aten
@@ -53,6 +55,9 @@ def find(module: fx.GraphModule) -> dict[fx.Node, Fusion]:
     for layers in siblings(module):
         parameters = [[_parameter(module, place) for place in layer.args[1:]] for layer in layers]
         found[layers[0]] = Fusion(linear_layers, (parameters, layers[0].args[0]), tuple(layers))
+    for layers in block_siblings(module):
+        parameters = [[_parameter(module, place) for place in layer.args[1:4]] for layer in layers]
+        found[layers[0]] = Fusion(block_layers, (parameters, layers[0].args[4], layers[0].args[0]), tuple(layers))
     return found
 
 
@@ -82,13 +87,26 @@ def siblings(module: fx.GraphModule) -> list[list[Any]]:
     return [g for g in groups.values() if 1 < len(g) == len({str(n.args[1].target) for n in g})]
 
 
+def block_siblings(module: fx.GraphModule) -> list[list[Any]]:
+    """The same of layers whose weights lie in blocks of one form."""
+    groups: dict[Any, list[Any]] = {}
+    for node in module.graph.find_nodes(op="call_function", target=LINEAR_BLOCKS):
+        x, codes, _, least, _ = node.args
+        groups.setdefault((x, _shape(codes)[1:], least is None), []).append(node)
+    return [g for g in groups.values() if 1 < len(g) == len({str(n.args[1].target) for n in g})]
+
+
 def weights_together(program: Program) -> list[list[Tensor]]:
-    """The weights of all sibling layers of a program, for `weights.write`."""
+    """The weights of all sibling layers of a program, for `weights.write`; codes, scales and offsets apart."""
     return [
-        [attribute(module, str(node.args[1].target)) for node in layers]  # type: ignore[misc]
+        [attribute(module, str(node.args[at].target)) for node in layers]  # type: ignore[misc]
         for graph in program.graphs
         for module in modules(graph.module)
-        for layers in siblings(module)
+        for layers, places in (
+            (g, p) for found, p in ((siblings(module), (1,)), (block_siblings(module), (1, 2, 3))) for g in found
+        )
+        for at in places
+        if layers[0].args[at] is not None
     ]
 
 
@@ -247,6 +265,24 @@ def linear_layers(at: Scope, parameters: Sequence[Sequence[Parameter | None]], x
         part if bias is None else at.op("Add", part, at.weight(bias.name, bias.tensor))
         for part, bias in zip(parts, biases, strict=True)
     ]
+
+
+def block_layers(
+    at: Scope, parameters: Sequence[Sequence[Parameter | None]], rough: bool, x: Typed
+) -> Sequence[ir.Value] | None:
+    """The same of layers (codes, scale, least or None) in blocks."""
+    joined: list[Typed | None] = []
+    for part in zip(*parameters, strict=True):
+        known = [p for p in part if p is not None]
+        joined.append(at.joined_weights([p.name for p in known], [p.tensor for p in known]) if known else None)
+    codes, scale, least = joined
+    if codes is None or scale is None or (least is None and parameters[0][2] is not None):
+        return None
+    sizes = [layer[0].tensor.shape[0] for layer in parameters if layer[0] is not None]
+    out = Typed(x.value, x.dtype, (*x.shape[:-1], sum(sizes)))
+    return at.ops(
+        "Split", linear_blocks(at, out, x, codes, scale, least, rough), at.ints(*sizes), outputs=len(sizes), axis=-1
+    )
 
 
 def _half(at: Scope, x: Typed) -> ir.Value:

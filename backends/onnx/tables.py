@@ -8,6 +8,7 @@ from typing import Any
 from dcompile.backends.onnx import (
     arithmetic,
     attention,
+    blocks,
     constants,
     indexing,
     logic,
@@ -20,6 +21,7 @@ from dcompile.backends.onnx import (
 HANDLERS: dict[Any, Callable[..., Any]] = {
     **arithmetic.OPS,
     **attention.OPS,
+    **blocks.OPS,
     **constants.OPS,
     **indexing.OPS,
     **logic.OPS,

@@ -36,6 +36,10 @@ def build(
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="Stop after so many passes.")] = None,
     no_sampling: NoSampling = False,
     dump: Annotated[Path | None, typer.Option("--dump", help="Write the program's text after each pass here.")] = None,
+    quantize: Annotated[str | None, typer.Option("--quantize", help="Matrices in blocks: int4 or int8.")] = None,
+    activations: Annotated[
+        str, typer.Option("--activations", help="What quantised matrices are multiplied with: float32 or int8.")
+    ] = "float32",
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the artifact that is there.")] = False,
 ) -> None:
     """Compile a strategy for a model into an artifact that runs without dcompile's compiler."""
@@ -45,7 +49,8 @@ def build(
     watch = compiler.Watch(_tell, tuple(dump_to(dump)))
     artifact = compiler.build(
         strategy, models(model) or "", out, target, settings=settings(set_), max_length=max_length, batch=batch,
-        loop=loop, rng=not no_sampling, without=without, limit=limit, force=force, watch=watch,
+        loop=loop, rng=not no_sampling, without=without, limit=limit, quantize=quantize,
+        activations=activations, force=force, watch=watch,
     )  # fmt: skip
     size = sum((artifact.folder / name).stat().st_size for name in artifact.manifest.files)
     graphs = len(artifact.manifest.graphs)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dcompile.diagnostic import error
+from dcompile.models.blocks import Blocks, of_gguf, select
 from dcompile.models.gguf import Header, Stored
 
 PARTS = {
@@ -48,15 +49,36 @@ def read_weights(header: Header, heads: int, kv_heads: int) -> dict[str, Tensor]
     return weights
 
 
-def _dequantised(header: Header, name: str, stored: Stored, data: np.ndarray) -> np.ndarray:
+def read_blocks(header: Header, heads: int, kv_heads: int) -> dict[str, Blocks]:
+    """The matrices that the file holds in blocks of 32, code for code."""
+    data = np.memmap(header.path, mode="r", dtype=np.uint8)
+    found = {}
+    for name, stored in header.tensors.items():
+        blocks = of_gguf(_raw(stored, data), stored.kind, stored.shape)
+        if blocks is None:
+            continue
+        if header.meta["general.architecture"] == "llama" and (".attn_q." in name or ".attn_k." in name):
+            rows = torch.arange(stored.shape[0])
+            blocks = select(blocks, _halves(rows, heads if ".attn_q." in name else kv_heads))
+        found[stock_name(name)] = blocks
+    return found
+
+
+def _raw(stored: Stored, data: np.ndarray) -> np.ndarray:
+    """The bytes of a tensor."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    size, bytes_ = GGML_QUANT_SIZES[GGMLQuantizationType(stored.kind)]
+    return data[stored.offset : stored.offset + int(np.prod(stored.shape)) // size * bytes_]
+
+
+def _dequantised(header: Header, name: str, stored: Stored, data: np.ndarray) -> np.ndarray:
+    from gguf import GGMLQuantizationType
     from gguf.quants import dequantize, quant_shape_to_byte_shape
 
     try:
         kind = GGMLQuantizationType(stored.kind)
-        size, count = GGML_QUANT_SIZES[kind], int(np.prod(stored.shape))
-        raw = data[stored.offset : stored.offset + count // size[0] * size[1]]
-        packed = raw.reshape(quant_shape_to_byte_shape(stored.shape, kind))
+        packed = _raw(stored, data).reshape(quant_shape_to_byte_shape(stored.shape, kind))
         return np.array(dequantize(packed, kind).reshape(stored.shape), dtype=np.float32)
     except (ValueError, NotImplementedError, KeyError) as problem:
         raise error("unreadable-checkpoint", f"`{header.path}`: tensor `{name}` cannot be read: {problem}") from problem

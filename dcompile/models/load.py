@@ -20,6 +20,8 @@ from dcompile.models.tokenizers import tokenizer_files
 if TYPE_CHECKING:  # torch takes seconds to import, and `read_facts` shares this package
     from torch import Tensor, nn
 
+    from dcompile.models.blocks import Blocks
+
 WRONG = {"missing_keys": "lacking", "mismatched_keys": "of another shape", "unexpected_keys": "unknown"}
 
 
@@ -42,7 +44,17 @@ def load_model(path: str | Path) -> Model:
         backbone, head = split(whole, facts)
         check_modules(whole, backbone, head, facts)
     folder = place.parent if place.is_file() else place
-    return Model(facts, backbone, head, folder, _files_or_none(place))
+    return Model(facts, backbone, head, folder, _files_or_none(place), _blocks(place, facts, whole))
+
+
+def _blocks(place: Path, facts: Facts, whole: nn.Module) -> dict[int, Blocks]:
+    """What a GGUF file holds in blocks, by the address of the float weight."""
+    if not place.is_file():
+        return {}
+    from dcompile.models.gguf_weights import read_blocks
+
+    found = read_blocks(read_header(place), facts.heads, facts.kv_heads)
+    return {weight.data_ptr(): found[name] for name, weight in whole.named_parameters() if name in found}
 
 
 @contextmanager

@@ -99,6 +99,7 @@ BAD = [
     (1, "unknown-target", ["build", "greedy", "--model", "nowhere", "-o", "out", "--target", "onx"]),
     (1, "unknown-loop", ["build", "greedy", "--model", "nowhere", "-o", "out", "--loop", "outside"]),
     (1, "unknown-loop", ["build", "greedy", "--model", "nowhere", "-o", "out", "--target", "tvm", "--loop", "inside"]),
+    (1, "unknown-precision", ["build", "greedy", "--model", "nowhere", "-o", "out", "--quantize", "int3"]),
     (1, "not-an-artifact", ["run", "none", "--prompt", "x"]),
     (1, "not-an-artifact", ["verify", "none"]),
     (1, "not-a-token-id", ["run", "none", "--prompt-ids", "1,x"]),

@@ -1,0 +1,88 @@
+"""Matrices in blocks: MatMulNBits, whose kernels for codes with a fixed middle are fast and those for others slow.
+
+So an offset of each block, scale · q + least = scale · (q − 8) + (least + 8 · scale), is a product of its own: of the
+sums of x over blocks with a matrix a thirty-second as wide. Scales lie in the file as float16; ONNX Runtime folds what
+is computed from them alone when it loads the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from dcompile import ops
+from dcompile.backends.onnx.products import product
+from dcompile.backends.onnx.scope import CONTRIB, DTYPES, Scope, Typed
+from dcompile.ops import BLOCK
+
+FLOAT = torch.float32
+NEAR, ROUGH = 0, 4  # accuracy levels: products in float32, or with activations of eight bits
+
+
+def linear_blocks(
+    at: Scope, out: Typed, x: Typed, codes: Typed, scale: Typed, least: Typed | None, rough: bool
+) -> ir.Value:
+    """x [.., K] by a matrix [N, K]. Codes of eight bits have a fast kernel for activations of eight bits only."""
+    count, blocks, _ = codes.shape
+    bits = _bits(codes)
+    result = at.op(
+        "MatMulNBits", x, codes, _float(at, scale), domain=CONTRIB, name="matmul", K=blocks * BLOCK, N=count, bits=bits,
+        block_size=BLOCK, accuracy_level=ROUGH if rough or bits == 8 else NEAR,
+    )  # fmt: skip
+    if least is None:
+        return result
+    offset = Typed(at.once(("offset", least.value), lambda: _offset(at, scale, least)), FLOAT, least.shape)
+    return at.op("Add", result, product(at, _sums(at, x), offset, FLOAT, flip=True))
+
+
+def _sums(at: Scope, x: Typed) -> ir.Value:
+    """Sums over blocks [.., K/32]."""
+
+    def make() -> ir.Value:
+        apart = at.reshape(x, (*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK))
+        return at.op("ReduceSum", apart, at.ints(-1), keepdims=0)
+
+    return at.once(("block sums", x.value), make)
+
+
+def _offset(at: Scope, scale: Typed, least: Typed) -> ir.Value:
+    return at.op("Add", _float(at, least), at.op("Mul", _float(at, scale), at.constant(8, FLOAT)))
+
+
+def _float(at: Scope, x: Typed) -> ir.Value:
+    return at.once(("float", x.value), lambda: at.op("Cast", x, to=DTYPES[FLOAT]))
+
+
+def _bits(codes: Typed) -> int:
+    return codes.shape[-1] * 8 // BLOCK
+
+
+def embed_blocks(at: Scope, out: Typed, codes: Typed, scale: Typed, least: Typed | None, index: Typed) -> ir.Value:
+    """Rows of a matrix, as floats."""
+    _, blocks, width = codes.shape
+    taken = at.op("Gather", codes, index, axis=0)
+    if _bits(codes) == 4:
+        low = at.op("BitwiseAnd", taken, at.constant(15, torch.uint8))
+        high = at.op("BitShift", taken, at.constant(4, torch.uint8), direction="RIGHT")
+        shape = at.ints(*index.shape, blocks, width, 1)
+        pair = [at.op("Reshape", half, shape) for half in (low, high)]
+        taken = at.op("Reshape", at.op("Concat", *pair, axis=-1), at.ints(*index.shape, blocks, BLOCK))
+    floats = at.op("Cast", taken, to=DTYPES[FLOAT])
+    if least is None:
+        floats = at.op("Sub", floats, at.constant(8 if _bits(codes) == 4 else 128, FLOAT))
+    rows = at.op("Mul", floats, _rows(at, scale, index))
+    if least is not None:
+        rows = at.op("Add", rows, _rows(at, least, index))
+    return at.reshape(rows, out.shape)
+
+
+def _rows(at: Scope, x: Typed, index: Typed) -> ir.Value:
+    """One number for each block of the rows [.., K/32, 1]."""
+    taken = at.op("Cast", at.op("Gather", x, index, axis=0), to=DTYPES[FLOAT])
+    return at.op("Reshape", taken, at.ints(*index.shape, x.shape[-1], 1))
+
+
+OPS: dict[Any, Callable[..., ir.Value]] = {ops.LINEAR_BLOCKS: linear_blocks, ops.EMBED_BLOCKS: embed_blocks}

@@ -1,0 +1,136 @@
+"""Weights in blocks of 32 along a row, each with a scale and perhaps an offset: as GGUF stores them, or rounded here.
+
+A weight is scale · (q − middle), middle 8 or 128, or scale · q + least where a `least` is kept (Q4_1). Scales and
+offsets are float16, as in GGUF. Codes lie as ONNX Runtime's MatMulNBits wants them: one a byte, or two, lower half first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dcompile.models.base import Model
+from dcompile.ops import BLOCK, from_blocks
+
+Q4_0, Q4_1, Q8_0 = 2, 3, 8  # ggml's numbers
+SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)  # how much of a block's range codes may cover; the best one is taken
+
+Bits = Literal["int4", "int8"]
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A matrix [N, K]: `codes` uint8 [N, K/32, 16 or 32], `scale` and `least` float16 [N, K/32]."""
+
+    codes: Tensor
+    scale: Tensor
+    least: Tensor | None = None
+
+    @property
+    def floats(self) -> Tensor:
+        """The matrix in float32."""
+        return from_blocks(self.codes, self.scale, self.least)
+
+
+def of_gguf(raw: np.ndarray, kind: int, shape: tuple[int, ...]) -> Blocks | None:
+    """A tensor's bytes, code for code; None for types that have no such form."""
+    if kind not in (Q4_0, Q4_1, Q8_0) or len(shape) != 2 or shape[1] % BLOCK:
+        return None
+    rows = torch.from_numpy(raw.copy()).reshape(shape[0], shape[1] // BLOCK, -1)
+    halves = rows[..., : 4 if kind == Q4_1 else 2].contiguous().view(torch.float16)
+    data = rows[..., 4 if kind == Q4_1 else 2 :]
+    if kind == Q8_0:
+        codes = (data.view(torch.int8).to(torch.int16) + 128).to(torch.uint8)
+    else:
+        codes = pack(torch.cat([data % 16, data // 16], -1))  # a block's first half lies in the lower halves
+    return Blocks(codes, halves[..., 0].contiguous(), halves[..., 1].contiguous() if kind == Q4_1 else None)
+
+
+def select(blocks: Blocks, rows: Tensor) -> Blocks:
+    """The rows at these indices."""
+    least = None if blocks.least is None else blocks.least[rows]
+    return Blocks(blocks.codes[rows], blocks.scale[rows], least)
+
+
+def halves(blocks: Blocks) -> list[Blocks]:
+    """A matrix of codes of eight bits as the sum of two of four: 16 · scale · (upper − 8), and scale · lower."""
+    sixteen = (blocks.scale.float() * 16).half()
+    assert torch.isfinite(sixteen).all(), "weights of half a million"
+    upper, lower = (pack(part) for part in (blocks.codes // 16, blocks.codes % 16))
+    return [Blocks(upper, sixteen), Blocks(lower, blocks.scale, torch.zeros_like(blocks.scale))]
+
+
+def pack(codes: Tensor) -> Tensor:
+    """Codes below 16, two a byte."""
+    return codes[..., 0::2] + codes[..., 1::2] * 16
+
+
+def nearest(weight: Tensor, bits: Bits) -> Blocks:
+    """A float matrix [N, K] rounded. int8: to the nearest of 255 steps around 0. int4: to 16 steps between a least and
+    a greatest weight, of several such ranges the one with the smallest squared error."""
+    blocks = weight.float().reshape(weight.shape[0], -1, BLOCK)
+    if bits == "int8":
+        scale = _half(blocks.abs().amax(-1) / 127)
+        steps = blocks / torch.where(scale == 0, 1, scale).unsqueeze(-1)
+        return Blocks((steps.round().clamp(-127, 127) + 128).to(torch.uint8), scale.half())
+    best: Blocks | None = None
+    least_error = torch.full(blocks.shape[:2], torch.inf)
+    for share in SHRINK:
+        found = _sixteen(blocks, share)
+        error = (found.floats.reshape(blocks.shape) - blocks).square().sum(-1)
+        if best is None or best.least is None or found.least is None:
+            best, least_error = found, error
+            continue
+        better = error < least_error
+        best = Blocks(
+            torch.where(better.unsqueeze(-1), found.codes, best.codes),
+            torch.where(better, found.scale, best.scale),
+            torch.where(better, found.least, best.least),
+        )
+        least_error = torch.minimum(error, least_error)
+    assert best is not None
+    return best
+
+
+def _sixteen(blocks: Tensor, share: float) -> Blocks:
+    """Sixteen steps over the middle `share` of each block's range."""
+    low, high = blocks.amin(-1), blocks.amax(-1)
+    middle, reach = (low + high) / 2, (high - low) / 2 * share
+    scale, least = _half(2 * reach / 15), _half(middle - reach)
+    steps = (blocks - least.unsqueeze(-1)) / torch.where(scale == 0, 1, scale).unsqueeze(-1)
+    return Blocks(pack(steps.round().clamp(0, 15).to(torch.uint8)), scale.half(), least.half())
+
+
+def _half(x: Tensor) -> Tensor:
+    """As float16 will hold it, in float32."""
+    return x.half().float()
+
+
+def quantised(model: Model, bits: Bits) -> Model:
+    """The model with matrices in blocks, and its float weights set to what these mean: it computes as the artifact will.
+
+    Matrices that the checkpoint holds in blocks stay as they are; embeddings and the head become int8 at least.
+    """
+    found = dict(model.blocks)
+    vocab = model.facts.vocab
+    for weight in _matrices(model):
+        if weight.data_ptr() not in found and weight.shape[1] % BLOCK == 0:
+            blocks = nearest(weight, "int8" if vocab in weight.shape[:1] else bits)
+            weight.data.copy_(blocks.floats)
+            found[weight.data_ptr()] = blocks
+    return replace(model, blocks=found)
+
+
+def _matrices(model: Model) -> Iterator[Tensor]:
+    """The weights of linear layers and embeddings, each once."""
+    seen: set[int] = set()
+    for part in (model.backbone, model.head):
+        for module in part.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)) and module.weight.data_ptr() not in seen:
+                seen.add(module.weight.data_ptr())
+                yield module.weight

@@ -1,0 +1,103 @@
+"""Matrices in blocks: linear layers and embeddings whose weights are known so read the codes (`--quantize`).
+
+It is no pass of the pipeline, since it changes the model: the compiler puts it in front of what the backend needs, with
+the blocks of a model whose float weights mean the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from dcompile.models.blocks import Blocks, halves
+from dcompile.ops import BLOCK, EMBED_BLOCKS, LINEAR_BLOCKS
+from dcompile.passes.base import Pass
+from dcompile.passes.edit import emit, tidy
+from dcompile.passes.facts import arguments
+from dcompile.program import Program, modules
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, eq=False)
+class Quantise(Pass):
+    """`blocks`: the matrices by the address of their float form. `rough`: activations may be rounded to eight bits."""
+
+    name: ClassVar[str] = "quantise"
+    blocks: Mapping[int, Blocks]
+    rough: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}{{rough={self.rough}}}"
+
+    def run(self, program: Program) -> Program:
+        parts = {place: self._parts(found) for place, found in self.blocks.items()}
+        for graph in program.graphs:
+            for module in list(modules(graph.module)):
+                for node in list(module.graph.nodes):
+                    if node.target in (aten.linear.default, aten.embedding.default):
+                        weight = arguments(node)[0 if node.target is aten.embedding.default else 1]
+                        _rewrite(module, node, weight, parts.get(_address(module, weight), []), self.rough)
+            tidy(graph.module)
+        return program
+
+    def _parts(self, blocks: Blocks) -> list[Blocks]:
+        """Matrices whose sum it is. Codes of eight bits have no fast kernel for activations in float32, so there they
+        are the sum of two of four bits."""
+        return [blocks] if self.rough or blocks.codes.shape[-1] < BLOCK else halves(blocks)
+
+
+def _rewrite(module: fx.GraphModule, node: fx.Node, weight: fx.Node, parts: list[Blocks], rough: bool) -> None:
+    """The sum of what the parts give, and of the bias, in the place of a layer or an embedding."""
+    if not parts or tuple(weight.meta["val"].shape) != (parts[0].codes.shape[0], parts[0].codes.shape[1] * BLOCK):
+        return
+    graph, args = module.graph, arguments(node)
+    with graph.inserting_before(node):
+        terms = []
+        for n, part in enumerate(parts):
+            tensors = [_constant(module, f"{weight.target}_{n}", *named, weight) for named in _named(part)]
+            if node.target is aten.embedding.default:
+                terms.append(emit(graph, EMBED_BLOCKS, *tensors, args[1], like=node))
+            else:
+                terms.append(emit(graph, LINEAR_BLOCKS, args[0], *tensors, rough, like=node))
+        if node.target is aten.linear.default and len(args) > 2 and args[2] is not None:
+            terms.append(args[2])
+        total = terms[0]
+        for term in terms[1:]:
+            total = emit(graph, aten.add.Tensor, total, term, like=node)
+    for made in (*terms, total):
+        made.meta = {**node.meta, **made.meta}
+    node.replace_all_uses_with(total)
+
+
+def _named(part: Blocks) -> list[tuple[str, Tensor | None]]:
+    return [("codes", part.codes), ("scale", part.scale), ("least", part.least)]
+
+
+def _address(module: fx.GraphModule, weight: fx.Node) -> int:
+    """Where the weight that a node reads lies; 0 where it is none."""
+    value = _attribute(module, str(weight.target)) if weight.op == "get_attr" else None
+    return value.data_ptr() if isinstance(value, Tensor) else 0
+
+
+def _attribute(module: fx.GraphModule, path: str) -> object:
+    found: object = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _constant(module: fx.GraphModule, of: str, part: str, tensor: Tensor | None, like: fx.Node) -> fx.Node | None:
+    """A part of a weight as an attribute of the same graph."""
+    if tensor is None:
+        return None
+    name = f"{of}_{part}".replace(".", "_")
+    if not hasattr(module, name):
+        module.register_buffer(name, tensor)
+    node = module.graph.create_node("get_attr", name)
+    node.meta["val"] = like.meta["val"].fake_mode.from_tensor(tensor)
+    return node
