@@ -88,7 +88,7 @@ class Watch:
 
 
 def build(
-    strategy: str | Path,
+    strategy: str | Path | Source,
     model: str | Path | Mapping[str, str | Path],
     out: str | Path,
     target: str = "onnx",

@@ -132,6 +132,11 @@ def read(text: str, path: str) -> Tree:
     return _ordered(nodes, 0)
 
 
+def written(tree: Tree) -> str:
+    """The lines of a tree file."""
+    return "".join(f"{i} {tree.parents[i]} {tree.ranks[i]}\n" for i in range(1, tree.size))
+
+
 FEWER = "fewer children at the first levels cut the most"
 
 

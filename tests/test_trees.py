@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dcompile.diagnostic import CompileError
-from dcompile.trees import Tree, chain, expand, paths, read
+from dcompile.trees import Tree, chain, expand, paths, read, written
 
 
 def test_a_file_is_numbered_anew_by_depth_parent_and_rank() -> None:
@@ -37,6 +37,7 @@ def test_any_tree_comes_back_from_its_lines(seed: int) -> None:
     lines = [f"{names[i]} {names[parents[i]]} {ranks[i]}" for i in range(1, tree.size)]
     rng.shuffle(lines)
     assert read("\n".join(lines), "t") == tree
+    assert read(written(tree), "t") == tree
     routes = [[ranks[n] for n in chain[1:]] for chain in tree.ancestors[1:]]
     rng.shuffle(routes)
     assert paths(routes) == tree

@@ -15,6 +15,7 @@ from dcompile.reference import sampling
 from dcompile.reference.accepts import accept as accept_by
 from dcompile.reference.expressions import number, value
 from dcompile.reference.forward import forward
+from dcompile.reference.result import Judged
 from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.reference.threefry import uniform
 from dcompile.reference.writes import follow, put, settle
@@ -204,6 +205,7 @@ def accept(row: Row, stmt: Accept) -> bool:
     new = new[: min([row.length - row.filled, *ends])]
     row.accepted[stmt.draft] = min(len(path) - 1, len(new))
     drafted.kept = frozenset(path[1 : len(new) + 1])
+    row.judged.append(_judged(row, stmt, drafted, dist))
     first = row.end
     row.filled += len(new) if row.forced is None else sum(call == row.calls for call in row.forced.order)
     put(row, follow(row, dict(enumerate(new, first))))
@@ -214,6 +216,13 @@ def accept(row: Row, stmt: Accept) -> bool:
         use = next(m for m in row.strategy.models if m.name == name)
         forward(row.models[name], use, row.memories[name], row.tokens, fed, fed)
     return row.filled >= row.length
+
+
+def _judged(row: Row, stmt: Accept, drafted: Drafted, dist: Dist) -> Judged:
+    if drafted.q is None:
+        return Judged(stmt.draft, drafted.kept)
+    p = distribution(dist.processed[0], dist.warped[0], row.controls.temperature <= 0)
+    return Judged(stmt.draft, drafted.kept, p, drafted.q[0])
 
 
 def _deepest(row: Row, stmt: Accept, drafted: Drafted) -> int:

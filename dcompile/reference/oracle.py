@@ -115,4 +115,5 @@ def _result(row: Row, stopped: bool) -> Result:
         gaps=tuple(row.gaps),
         differences=tuple(row.differences),
         session={s.name: row.variables[s.name] for s in session_states(row.strategy)},
+        judged=tuple(row.judged),
     )

@@ -36,12 +36,24 @@ class Difference:
         return self.gap < NEAR_TIE
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What an accept kept: the nodes of the draft below its root. Where a model drew them, p and q [V]: what the target
+    and the drafter said at the root."""
+
+    draft: str
+    kept: frozenset[int]
+    p: Tensor | None = None
+    q: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Result:
     """One row. `tokens` is the whole canvas, prompt first; `output_ids` the answer as a user gets it. `order` holds for
     each answer position the number of the call that wrote it last, from 1 (0: never); `committed_per_call` counts them.
     `gaps` holds for each call the smallest distance by which a decision behind it was made: top-2 probabilities of a
-    committed token, neighbours in a rank that was cut, a number against its bound. `session`: its last states."""
+    committed token, neighbours in a rank that was cut, a number against its bound. `session`: its last states.
+    `judged`: every accept."""
 
     output_ids: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -54,3 +66,4 @@ class Result:
     gaps: tuple[float, ...]
     differences: tuple[Difference, ...] = ()
     session: Mapping[str, Tensor] = field(default_factory=dict)
+    judged: tuple[Judged, ...] = field(default=(), compare=False)

@@ -14,7 +14,7 @@ from dcompile.controls import Controls
 from dcompile.models import Model
 from dcompile.reference import sampling
 from dcompile.reference.forward import Memory
-from dcompile.reference.result import Difference, Forced
+from dcompile.reference.result import Difference, Forced, Judged
 from dcompile.reference.threefry import uniform
 from dcompile.strategy import Strategy
 from dcompile.trees import Tree
@@ -43,7 +43,8 @@ class Row:
     of a template. `blocks`: the variables of the loops over blocks around, outermost first.
     `models` and `memories`: by the names of the strategy's models; `model` is the first one.
     `branch`: this is one of several branches, whose call is counted already. `nodes`: the draft whose nodes expressions
-    range over, in place of positions. `accepted`: how many nodes of each draft were accepted last."""
+    range over, in place of positions. `accepted`: how many nodes of each draft were accepted last; `judged`: what each
+    accept was told and said, in order."""
 
     strategy: Strategy
     model: Model
@@ -71,6 +72,7 @@ class Row:
     drafts: dict[str, Drafted] = field(default_factory=dict)
     nodes: Drafted | None = None
     accepted: dict[str, int] = field(default_factory=dict)
+    judged: list[Judged] = field(default_factory=list)
 
     @property
     def extent(self) -> int:

@@ -63,11 +63,24 @@ class Choice:
         return self.tokens * self.plain / self.seconds
 
 
-def rates(hits: Sequence[Sequence[int]], tries: Sequence[int]) -> list[tuple[float, ...]]:
-    """Rates from counts: of `tries[d]` parents that stayed, the child of rank r did in `hits[d][r]`. What is seen of a
-    later child is taken for chance where it is more than of an earlier one."""
-    seen = [[hit / max(n, 1) for hit in row] for row, n in zip(hits, tries, strict=True)]
+def rates(hits: Sequence[Sequence[int]], tries: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
+    """Rates from counts: of `tries[d][r]` parents that stayed and had a child of rank r, it did in `hits[d][r]`. What
+    is seen of a later child is taken for chance where it is more than of an earlier one."""
+    seen = [[hit / max(n, 1) for hit, n in zip(*rows, strict=True)] for rows in zip(hits, tries, strict=True)]
     return [tuple(itertools.accumulate(row, min)) for row in seen]
+
+
+def count(kept: Sequence[frozenset[int]], tree: Tree) -> tuple[list[list[int]], list[list[int]]]:
+    """Hits and tries by depth and rank of drafts on one tree, from the nodes below the root that each of them kept."""
+    wide = max(map(len, tree.children))
+    hits, tries = ([[0] * wide for _ in range(tree.depth)] for _ in "ht")
+    for nodes in kept:
+        for parent in (0, *nodes):
+            for child in tree.children[parent]:
+                depth, rank = tree.depths[parent], tree.ranks[child]
+                tries[depth][rank] += 1
+                hits[depth][rank] += child in nodes
+    return hits, tries
 
 
 def tokens(tree: Tree, rates: Rates) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dcompile.trees import Tree, chain, paths
-from dcompile.tuning.search import Cost, best_tree, bushes, chains, choose, rates, sequoia, tokens
+from dcompile.tuning.search import Cost, best_tree, bushes, chains, choose, count, rates, sequoia, tokens
 
 RATES = [(0.6, 0.2, 0.1, 0.05), (0.5, 0.3, 0.05), (0.45, 0.1)]
 
@@ -21,8 +21,8 @@ def shapes(size: int, depth: int, width: int) -> Iterator[list[tuple[int, ...]]]
         return
     if depth == 0:
         return
-    for count in range(1, min(width, size - 1) + 1):
-        for parts in itertools.product(range(1, size), repeat=count):
+    for n in range(1, min(width, size - 1) + 1):
+        for parts in itertools.product(range(1, size), repeat=n):
             if sum(parts) == size - 1:
                 below = [list(shapes(part, depth - 1, width)) for part in parts]
                 for combined in itertools.product(*below):
@@ -135,4 +135,13 @@ def test_a_tree_of_one_node_is_no_choice() -> None:
 
 
 def test_rates_from_counts() -> None:
-    assert rates([[6, 1, 2], [0, 0, 0]], [10, 0]) == [(0.6, 0.1, 0.1), (0.0, 0.0, 0.0)]
+    tries = [[10, 10, 10], [0, 0, 0]]
+    assert rates([[6, 1, 2], [0, 0, 0]], tries) == [(0.6, 0.1, 0.1), (0.0, 0.0, 0.0)]
+
+
+def test_counts_from_what_was_kept() -> None:
+    tree = paths([[0], [1], [0, 0], [1, 0], [1, 1]])
+    kept = [frozenset(nodes) for nodes in ([], [1], [2, 5], [2, 5], [2, 4], [1, 3])]
+    hits, tries = count(kept, tree)
+    assert hits == [[2, 3], [2, 2]]
+    assert tries == [[6, 6], [5, 3]]
