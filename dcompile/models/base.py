@@ -27,7 +27,7 @@ class Model:
     head: nn.Module
     folder: Path
     files: tuple[Path, ...] = ()
-    blocks: Mapping[int, Blocks] = field(default_factory=dict)
+    blocks: Mapping[int, Blocks] = field(default_factory=dict, compare=False)
 
 
 def by_name(strategy: Strategy, models: Model | Mapping[str, Model]) -> dict[str, Model]:
