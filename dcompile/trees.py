@@ -57,6 +57,16 @@ class Tree:
             kids[parent].append(node)
         return tuple(tuple(sorted(k, key=lambda n: self.ranks[n])) for k in kids)
 
+    @cached_property
+    def twins(self) -> tuple[tuple[int, ...], ...]:
+        """The earlier children of each node's parent, which must hold other tokens for it to live."""
+        looking = dict(self.facts).get("looking", (0,) * self.size)
+
+        def earlier(node: int) -> tuple[int, ...]:
+            return tuple(i for i in range(1, node) if self.parents[i] == self.parents[node] and not looking[i])
+
+        return ((), *(() if looking[node] else earlier(node) for node in range(1, self.size)))
+
     def fact(self, name: str) -> tuple[int, ...]:
         """`depth`, `rank`, or one of `facts`, of every node."""
         return {"depth": self.depths, "rank": self.ranks, **dict(self.facts)}[name]
@@ -80,6 +90,32 @@ def expand(*widths: int) -> Tree:
                 raise error("bad-tree", f"{' x '.join(map(str, widths))} gives more than {LIMIT} nodes", FEWER)
         level = below
     return Tree(tuple(parents), tuple(ranks))
+
+
+def lookahead(window: int, ngram: int, guesses: int) -> Tree:
+    """The tree of lookahead decoding (Fu et al. 2024): a window of `window` columns and `ngram` - 1 rows, and below the
+    root `guesses` chains of `ngram` - 1 nodes.
+
+    The root is column 0 of row 0, whose other columns stand behind it as a chain; below each column its further rows.
+    Facts: `looking` (1 in the window, the root included), its `row` and `column`; of a guess its number (`guess`) and
+    which of its tokens it is (`place`), from 0. A node of the window has no twin: it lives whatever its siblings hold.
+    """
+    named: dict[tuple[int, ...], dict[str, int]] = {}
+    for guess in range(guesses):
+        for place in range(ngram - 1):
+            named[(guess, *[0] * place)] = {"guess": guess, "place": place}
+    for column in range(window):
+        top = (guesses + 1, *[1] * (column - 1)) if column else ()
+        for row in range(ngram - 1):
+            below = (guesses if column == 0 else 0, *[0] * (row - 1)) if row else ()
+            named[(*top, *below)] = {"looking": 1, "row": row, "column": column}
+    tree = paths([path for path in named if path])
+    order: list[tuple[int, ...]] = [()]
+    for node in range(1, tree.size):
+        order.append((*order[tree.parents[node]], tree.ranks[node]))
+    names = ("looking", "row", "column", "guess", "place")
+    facts = tuple((name, tuple(named[path].get(name, 0) for path in order)) for name in names)
+    return Tree(tree.parents, tree.ranks, facts)
 
 
 def paths(shape: Sequence[Sequence[int]]) -> Tree:

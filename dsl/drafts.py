@@ -21,6 +21,7 @@ from dcompile.dsl.scope import (
 )
 from dcompile.dsl.values import described, expression, value
 from dcompile.strategy import REGION, TOKENS, Accept, Draft, Drawn, Expr, Nodes, Rule, Stmt
+from dcompile.trees import Tree
 
 DRAWN: tuple[Drawn, ...] = ("sample", "distinct", "top", "greedy")
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -41,7 +42,7 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     if node.model is not None:
         model, drawn = _drafter(ctx, scope, node.model), _drawn(ctx, node.drawn)
     else:
-        tokens = _tokens(ctx, scope, node)
+        tokens = _tokens(ctx, scope, node, shape)
     unique = ctx.unique(name.name)
     site, ctx.drafts = ctx.drafts, ctx.drafts + 1
     scope.names[name.name] = DraftName(unique, shape, drawn, model, name.span)  # type: ignore[arg-type]
@@ -57,12 +58,12 @@ def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
         ctx.fail("not-assignable", f"`{name.name}` is taken, so it cannot name a draft", name.span, also=also)
 
 
-def _tokens(ctx: Context, scope: Scope, node: syntax.Draft) -> Expr:
+def _tokens(ctx: Context, scope: Scope, node: syntax.Draft, shape: Tree) -> Expr:
     assert node.field is not None and node.tokens is not None
     if node.field.name != "token":
         help = "`{ token = table[parent.token, rank] }`"
         ctx.fail("unknown-argument", f"a node drafts no `{node.field.name}`", node.field.span, help=help)
-    inner = scope.framed(Frame("draft", None))
+    inner = scope.framed(Frame("draft", None, tuple(dict(shape.facts))))
     return nodes.each(value(ctx, inner, node.tokens, TOKENS, "what is drafted"))
 
 
@@ -134,7 +135,7 @@ def accept(ctx: Context, scope: Scope, node: syntax.Accept) -> Stmt:
         ctx.fail("unknown-draft", f"there is no draft `{node.draft.name}` here", node.draft.span, help=help)
     where = None
     if node.where is not None:
-        where = _where(ctx, scope.framed(Frame("accept", given.name)), node.where)
+        where = _where(ctx, scope.framed(Frame("accept", given.name, tuple(dict(given.tree.facts)))), node.where)
     rule = _rule(ctx, given, node) if node.rule is not None else None
     dist = _target(ctx, scope, given, node, where)
     site, ctx.accepts = ctx.accepts, ctx.accepts + 1

@@ -105,7 +105,7 @@ def _of_draft(ctx: Context, scope: Scope, node: Chain, draft: DraftName) -> Expr
     at(ctx, scope, draft.name, node.span)
     if word.name in facts and behind == word:
         return NodeFact(Type("int", True), node.span, word.name)
-    inner = expression(ctx, scope.framed(Frame("accept", draft.name)), behind)
+    inner = expression(ctx, scope.framed(Frame("accept", draft.name, tuple(facts))), behind)
     return replace(inner, span=node.span)
 
 

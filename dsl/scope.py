@@ -120,10 +120,11 @@ Binding = (
 class Frame:
     """Where values are ones of the nodes of a draft. In the braces of a `draft` and behind `accept ... where` the words
     `token`, `depth` and so on mean a node's own; in what a `table` is filled with, it is `t.token`, and `draft` the
-    one that was named so far."""
+    one that was named so far. `facts`: what the tree says of its nodes beside depth and rank."""
 
     kind: OneOf["draft", "accept", "table"]
     draft: str | None
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)

@@ -1,4 +1,5 @@
-"""Shapes of draft trees: `tree shape = "file.tree"`, `expand(4, 2)`, `[[0], [0, 0]]`, `chain(4)`."""
+"""Shapes of draft trees: `tree shape = "file.tree"`, `expand(4, 2)`, `[[0], [0, 0]]`, `chain(4)`,
+`lookahead(5, 4, 5)`."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def _text(node: syntax.Tree, path: Path) -> str:
 
 
 def shape(ctx: Context, scope: Scope, node: syntax.Expr) -> Tree:
-    """The tree that is written: a name of one, `chain(4)`, `expand(4, 2)`, `[[0], [0, 0]]`."""
+    """The tree that is written: a name of one, `chain(4)`, `expand(4, 2)`, `[[0], [0, 0]]`, `lookahead(5, 4, 5)`."""
     match node:
         case syntax.Word(span, name):
             return _named(ctx, scope, span, name)
@@ -58,6 +59,12 @@ def shape(ctx: Context, scope: Scope, node: syntax.Expr) -> Tree:
         case syntax.Apply(_, syntax.Ident(_, "expand"), arguments):
             widths = _numbers(ctx, scope, node, arguments)
             return _made(ctx, node.span, lambda: trees.expand(*widths))
+        case syntax.Apply(_, syntax.Ident(_, "lookahead"), arguments):
+            numbers = _numbers(ctx, scope, node, arguments)
+            if len(numbers) != 3 or min(numbers[0], numbers[1] - 1) < 2:
+                title = "`lookahead` takes the window (2 or more), the length of an n-gram (3 or more), and the guesses"
+                ctx.fail("unknown-argument", title, node.span, help="`lookahead(5, 4, 5)`")
+            return _made(ctx, node.span, lambda: trees.lookahead(*numbers))
         case syntax.Listing(_, items) if items and all(isinstance(i, syntax.Listing) for i in items):
             paths = [
                 [constant(ctx, scope, r, "a rank") for r in i.items] for i in items if isinstance(i, syntax.Listing)

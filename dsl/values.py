@@ -257,7 +257,7 @@ def builtin(scope: Scope, span: Span, name: str) -> Expr | None:
         return Area(REGION, span, name)  # type: ignore[arg-type]
     if name == "count" and scope.predicate:
         return Running(Type("int", True), span, "count")
-    if scope.frame is not None and name in ("depth", "rank"):
+    if scope.frame is not None and name in ("depth", "rank", *scope.frame.facts):
         return NodeFact(Type("int", True), span, name)
     if scope.frame is not None and name == "none":
         return Literal(TOKEN, span, -1)

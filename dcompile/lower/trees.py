@@ -15,10 +15,8 @@ from dcompile.trees import Tree
 def alive(ctx: Context, tree: Tree, tokens: Tensor) -> Tensor:
     """Which nodes [B, n] have a token of their own that no earlier child of the same parent has, down from the root."""
     good = (tokens >= 0) & (tokens < ctx.model.facts.vocab)
-    twins = [
-        [a < b and a > 0 and tree.parents[a] == tree.parents[b] for a in range(tree.size)] for b in range(tree.size)
-    ]
-    if any(any(row) for row in twins):
+    if any(tree.twins):
+        twins = [[a in tree.twins[b] for a in range(tree.size)] for b in range(tree.size)]
         same = (tokens.unsqueeze(2) == tokens.unsqueeze(1)) & constant(twins)
         good = good & (same.to(torch.int64).sum(2) == 0)
     return unbroken(tree, good)

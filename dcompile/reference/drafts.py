@@ -56,7 +56,7 @@ def _level(drafted: Drafted, depth: int) -> list[int]:
 def _prune(row: Row, drafted: Drafted, node: int) -> None:
     """A node is alive with its parent, a token of its own, and no earlier child of the same parent with that token."""
     parents, tokens, live = drafted.tree.parents, drafted.tokens, drafted.live
-    twin = any(parents[i] == parents[node] and tokens[i] == tokens[node] and live[i] for i in range(1, node))
+    twin = any(tokens[i] == tokens[node] and live[i] for i in drafted.tree.twins[node])
     real = 0 <= tokens[node] < row.model.facts.vocab
     live[node] = live[parents[node]] and real and not twin
 

@@ -59,6 +59,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "llada2": ("tiny-sdar", {"block": 8, "threshold": 0.7}),
     "llada2_edit": ("tiny-sdar", {"block": 8, "threshold": 0.6, "edit": 0.3, "extra": 4}),
     "local_leap": ("tiny-llada", {"block": 16}),
+    "lookahead": (LLAMA, {"window": 4, "ngram": 3, "guesses": 2}),
     "maskgit": ("tiny-llada", {"steps": 6}),
     "paraformer": ("tiny-llada", {}),
     "prompt_lookup": (LLAMA, {"width": 4}),

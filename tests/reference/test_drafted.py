@@ -23,6 +23,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "token_recycling": {"shape": str(Path(__file__).parents[1] / "backends" / "small.tree")},
     "jacobi": {"width": 3},
     "input_copy": {"width": 5},
+    "lookahead": {"window": 4, "ngram": 3, "guesses": 2},
     "speculative": {"width": 3},
 }
 
