@@ -9,6 +9,8 @@ from dcompile.source import Span
 def word(ctx: Context, scope: Scope, span: Span, name: str) -> None:
     """The words of nodes stand where values are those of nodes, the words of the canvas elsewhere."""
     frame = scope.frame
+    if name == "text":
+        ctx.fail("table-index", "`text` is read one token at a time", span, help="`text[i]`, from 0 on")
     if name in NODE_WORDS and frame is None:
         help = (
             "they stand in the braces of a `draft`, behind `accept ... where`, and as `t.depth` in what fills a table"
