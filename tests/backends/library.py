@@ -8,11 +8,14 @@ from typing import Any
 from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
-GUIDED = {"guided": "guide", "speculative": "small"}  # strategies with a second model, of LLAMA's kind, and its name
+DRAFTED = ("block_verification", "greedy_drafts", "sequoia", "speculative", "specinfer", "spectr", "traversal")
+GUIDED = {"guided": "guide", **dict.fromkeys(DRAFTED, "small")}  # those with a second model, of LLAMA's kind; its name
+SMALL = {"shape": str(Path(__file__).with_name("small.tree"))}
 HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
 
 LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "block_verification": (LLAMA, {"width": 3}),
     "credit": ("tiny-llada-gqa", HALF),
     "d3llm": ("tiny-llada", {"block": 8, "threshold": 0.8, "join": 0.3}),
     "diffusion_gemma": ("tiny-diffusion-gemma", {"block": 16, "steps": 6, "bound": 0.5, "sure": 0.05}),
@@ -44,6 +47,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "freedave_sdar_eager": ("tiny-sdar", {"block": 4}),
     "freedave_static": ("tiny-llada-gqa", {"block": 16}),
     "greedy": (LLAMA, {}),
+    "greedy_drafts": (LLAMA, SMALL),
     "guided": ("tiny-llada", {"window": 6, "threshold": 0.002}),
     "hierarchy": ("tiny-llada", HALF),
     "hierarchy_remask": ("tiny-llada", {"block": 16, "threshold": 0.8, "again": 0.5}),
@@ -53,8 +57,8 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "jacobi": (LLAMA, {"width": 4}),
     "klass": ("tiny-llada", {"block": 16, "threshold": 0.5, "drift": 0.5}),
     "learn2pd": ("tiny-llada", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32")}),
-    "learn2pd_eot": ("tiny-llada", {"block": 16, "accept": 0.5, "end": 138, "filter": filter_file("filter-32")}),
     "learn2pd_dual": ("tiny-llada-gqa", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32-b")}),
+    "learn2pd_eot": ("tiny-llada", {"block": 16, "accept": 0.5, "end": 138, "filter": filter_file("filter-32")}),
     "llada": ("tiny-llada", {"block": 16, "steps": 16}),
     "llada2": ("tiny-sdar", {"block": 8, "threshold": 0.7}),
     "llada2_edit": ("tiny-sdar", {"block": 8, "threshold": 0.6, "edit": 0.3, "extra": 4}),
@@ -72,9 +76,13 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "sdar_entropy": ("tiny-sdar", {"block": 8, "bound": 3.0}),
     "sdar_sequential": ("tiny-sdar", {"block": 8, "steps": 4}),
     "sdar_static": ("tiny-sdar", {"block": 4, "steps": 2}),
+    "sequoia": (LLAMA, SMALL),
     "slowfast": ("tiny-llada-gqa", {"threshold": 0.7, "glimpse": 0.4}),
+    "specinfer": (LLAMA, SMALL),
+    "spectr": (LLAMA, SMALL),
     "speculative": (LLAMA, {"width": 3}),
-    "token_recycling": (LLAMA, {"shape": str(Path(__file__).with_name("small.tree"))}),
+    "token_recycling": (LLAMA, SMALL),
+    "traversal": (LLAMA, SMALL),
     "vicinity": ("tiny-llada-gqa", {"block": 8, "threshold": 0.7, "halo": 4, "warm": 2}),
     "wino": ("tiny-llada", {"block": 16, "wide": 0.5, "narrow": 0.5}),
 }

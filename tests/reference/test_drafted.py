@@ -18,13 +18,18 @@ from dcompile.reference import Result, run
 from tests.passes.rows import EOS, VOCAB, model, read
 
 PROMPT, LENGTH = (5, 6, 7, 8, 5, 6, 7, 9, 5, 6), 12
+SMALL = {"shape": str(Path(__file__).parents[1] / "backends" / "small.tree")}
 SETTINGS: dict[str, dict[str, Any]] = {
     "prompt_lookup": {"width": 4},
-    "token_recycling": {"shape": str(Path(__file__).parents[1] / "backends" / "small.tree")},
+    "token_recycling": SMALL,
     "jacobi": {"width": 3},
     "input_copy": {"width": 5},
     "lookahead": {"window": 4, "ngram": 3, "guesses": 2},
     "speculative": {"width": 3},
+}
+RULED = {
+    "block_verification": {},
+    **dict.fromkeys(("greedy_drafts", "sequoia", "specinfer", "spectr", "traversal"), SMALL),
 }
 
 
@@ -51,12 +56,12 @@ def small() -> Model:
 
 
 def made(name: str, **controls: Any) -> Result:
-    strategy = read(name, **SETTINGS.get(name, {}))
+    strategy = read(name, **{**SETTINGS, **RULED}.get(name, {}))
     models = {m.name: small() if m.name == "small" else model() for m in strategy.models}
     return run(strategy, models, PROMPT, length=LENGTH, sampling=replace(Controls(eos_ids=(EOS,)), **controls))
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*SETTINGS, *RULED])
 def test_the_tokens_of_greedy_decoding(name: str) -> None:
     assert made(name).output_ids == made("greedy").output_ids
 
