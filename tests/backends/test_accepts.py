@@ -13,7 +13,6 @@ from dcompile.strategy.drafts import Rule
 from tests.backends.harness import BACKENDS, through
 from tests.lower.test_accepts import ROWS, TREES, VOCAB, drafts
 
-
 CASES = [
     pytest.param(backend, rule, marks=pytest.mark.slow if backend == "tvm" and rule != "recursive" else [])
     for backend in (*BACKENDS, "tvm")
