@@ -1,7 +1,7 @@
 """Matrices in blocks: MatMulNBits, whose kernels for codes with a fixed middle are fast and those for others slow.
 
 So an offset of each block, scale · q + least = scale · (q − 8) + (least + 8 · scale), is a product of its own: of the
-sums of x over blocks with a matrix a thirty-second as wide. Scales lie in the file as float16; ONNX Runtime folds what
+means of x over blocks with a matrix a thirty-second as wide. Scales lie in the file as float16; ONNX Runtime folds what
 is computed from them alone when it loads the graph.
 """
 
@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
 from dcompile import ops
 from dcompile.backends.onnx.products import product
-from dcompile.backends.onnx.scope import CONTRIB, DTYPES, Scope, Typed
+from dcompile.backends.onnx.scope import CONTRIB, DTYPES, Scope, Typed, size_of
 from dcompile.ops import BLOCK
 
 FLOAT = torch.float32
@@ -36,17 +35,18 @@ def linear_blocks(
     if least is None:
         return result
     offset = Typed(at.once(("offset", least.value), lambda: _offset(at, scale, least)), FLOAT, least.shape)
-    return at.op("Add", result, product(at, _sums(at, x), offset, FLOAT, flip=True))
+    return at.op("Add", result, product(at, _means(at, x), offset, FLOAT, flip=True, scale=BLOCK))
 
 
-def _sums(at: Scope, x: Typed) -> ir.Value:
-    """Sums over blocks [.., K/32]: by a matrix of zeros and ones, which is one node."""
+def _means(at: Scope, x: Typed) -> ir.Value:
+    """Means over blocks [.., K/32] of x [.., K], in one node; thirty-two times that, the offset's product has."""
 
     def make() -> ir.Value:
-        ones = np.kron(np.eye(x.shape[-1] // BLOCK), np.ones((BLOCK, 1)))
-        return at.op("MatMul", x, at.constant(ones, FLOAT))
+        rows = x.value if x.rank == 3 else at.reshape(x, (1, size_of(x.shape[:-1]), x.shape[-1]))
+        means = at.op("AveragePool", rows, kernel_shape=[BLOCK], strides=[BLOCK])
+        return means if x.rank == 3 else at.reshape(means, (*x.shape[:-1], x.shape[-1] // BLOCK))
 
-    return at.once(("block sums", x.value), make)
+    return at.once(("block means", x.value), make)
 
 
 def _offset(at: Scope, scale: Typed, least: Typed) -> ir.Value:
