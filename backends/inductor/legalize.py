@@ -134,17 +134,18 @@ def unalias(module: fx.GraphModule) -> None:
             inner.recompile()
         *carried, others = _operands(node)
         carried = [[_clone(module.graph, value, node) for value in group] for group in carried]
-        seen: set[fx.Node] = set()
+        seen: set[object] = set()
         _set_operands(node, [*carried, [_distinct(module.graph, value, seen, node) for value in others]])
     _finish(module)
 
 
-def _distinct(graph: fx.Graph, value: fx.Node, seen: set[fx.Node], before: fx.Node) -> fx.Node:
+def _distinct(graph: fx.Graph, value: fx.Node, seen: set[object], before: fx.Node) -> fx.Node:
     """The value, or a copy of it if it may share memory with one in `seen`, which grows."""
     base = _base(value)
-    if base in seen:
+    memory = base.target if base.op == "get_attr" else base
+    if memory in seen:
         return _clone(graph, value, before)
-    seen.add(base)
+    seen.add(memory)
     return value
 
 
