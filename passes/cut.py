@@ -60,7 +60,7 @@ class Cutter:
         if node.target is not WHILE:
             return False
         body = inner_graph(frame.module, arguments(node)[1])
-        calls = any(n.target is ATTEND for m in modules(body) for n in m.graph.nodes)
+        calls = any("call" in n.meta for m in modules(body) for n in m.graph.nodes)
         if self.level == "block":
             return calls and frame.loop is None and "tokens" in node.meta["carried"]
         return calls

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 import dcompile
-from dcompile.diagnostic import CompileError
 from dcompile.dsl import STANDARD
 from dcompile.verify import verify
-from tests.backends.library import DRAFTED, GUIDED, LIBRARY, LLAMA
+from tests.backends.library import GUIDED, LIBRARY, LLAMA
 from tests.cli.checkpoint import write
 
 MODELS = Path(__file__).parents[1] / "conformance" / "models"
@@ -52,10 +51,7 @@ def matrix() -> list[Any]:
 
 
 def marks(name: str, target: str, loop: str) -> list[pytest.MarkDecorator]:
-    slow = [] if (name, target, loop) in QUICK else [pytest.mark.slow]
-    if name in DRAFTED and target == "tvm":  # the cut leaves the loop in which the drafter catches up
-        return [*slow, pytest.mark.xfail(raises=CompileError, strict=True)]
-    return slow
+    return [] if (name, target, loop) in QUICK else [pytest.mark.slow]
 
 
 @pytest.fixture(scope="session")
