@@ -119,19 +119,30 @@ def build(
     )
     watch = watch or Watch()
     check_free(Path(out), force)
-    backend = backend_for(order)
+    backend_for(order)
     with watch.step("check"):
         checked = read(strategy, settings)
     with watch.step("model"):
-        loaded = {name: in_blocks(found, order.quantize) for name, found in load_all(checked, model).items()}
-    program = compile(checked, loaded, order, backend, watch)
+        loaded = load_all(checked, model)
+    return write(checked, loaded, order, Path(out), watch, force)
+
+
+def write(
+    strategy: Strategy, models: Mapping[str, Model], order: Order, out: Path, watch: Watch | None = None,
+    force: bool = False,
+) -> Artifact:  # fmt: skip
+    """Compile a checked strategy for loaded models into the folder `out`."""
+    watch, backend = watch or Watch(), backend_for(order)
+    models = {name: in_blocks(found, order.quantize) for name, found in models.items()}
+    program = compile(strategy, models, order, backend, watch)
     if missing := backend.missing(program):
         raise CompileError(missing)
-    with watch.step(f"emit/{target}"), new_folder(Path(out), force) as folder:
+    with watch.step(f"emit/{order.target}"), new_folder(out, force) as folder:
         files = backend.build(program, folder)
-        _copy_texts(folder, checked, first(checked, loaded))
-        artifact = seal(folder, describe(program, target, files, rng, quantize, activations))
-    return Artifact(Path(out), artifact.manifest)
+        _copy_texts(folder, strategy, first(strategy, models))
+        described = describe(program, order.target, files, order.rng, order.quantize, order.activations)
+        artifact = seal(folder, described)
+    return Artifact(out, artifact.manifest)
 
 
 def compile(

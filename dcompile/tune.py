@@ -1,7 +1,7 @@
 """How wide should this strategy draft, here? Measure what calls cost, record what is accepted, choose, and check.
 
-Every tree is timed as what it will be: an artifact of the strategy with that tree. What is accepted is counted by the
-oracle, on the widest tree in question, because it knows which nodes were kept.
+Every tree is tried as what it will be: an artifact of the strategy with that tree, which counts for the session how
+often each node was kept. So a trial says what a step costs, what it brings, and what other trees would bring.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,11 +23,26 @@ from dcompile import compiler
 from dcompile.diagnostic import error
 from dcompile.result import Result as Answer
 from dcompile.session import Session, load
-from dcompile.strategy import Draft, walk
+from dcompile.strategy import (
+    INT,
+    REGION,
+    Accept,
+    Draft,
+    Entry,
+    Fill,
+    Kept,
+    Literal,
+    NodeFact,
+    Op,
+    State,
+    Stmt,
+    Type,
+    walk,
+)
 from dcompile.text import TOKENIZER, open_text
 from dcompile.trees import LIMIT, Tree, chain, written
 from dcompile.tuning import bound
-from dcompile.tuning.search import Choice, Cost, Rates, best_tree, bushes, chains, choose, count, rates
+from dcompile.tuning.search import Choice, Cost, Rates, best_tree, bushes, choose, count, rates, tokens
 
 if TYPE_CHECKING:
     from dcompile.models import Model
@@ -40,12 +56,14 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 PRIOR = (0.5, 0.2, 0.1, 0.06, 0.04, 0.03, 0.02, 0.01)
 """How likely children are by rank before anything is known: the trees that are timed and recorded have this shape."""
 REPEATS = 5
+TALLY = "tuned"
 CONDENSED = 2048
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is tuned: a strategy by its text, the models, the target, prompts and the length of their answers."""
+    """What is tuned: a strategy by its text, the models, the target, prompts (of a `chat`: what a user says) and the
+    length of their answers; `quantize` and `activations` as of a build."""
 
     source: Source
     model: Place
@@ -55,6 +73,19 @@ class Job:
     threads: int | None = None
     max_length: int | None = None
     temperature: float = 0.0
+    chat: bool = False
+    quantize: str | None = None
+    activations: str = "float32"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a step of a tree (None: no draft) took, how many tokens it committed, and the rates of its nodes."""
+
+    tree: Tree | None
+    seconds: float
+    tokens: float
+    rates: Rates
 
 
 @dataclass(frozen=True)
@@ -121,27 +152,67 @@ def write(job: Job, tree: Tree, path: Path, head: str) -> None:
         beside.write_text(written(tree), encoding="utf-8")
 
 
-# ---------------------------------------------------------------- seconds
+def counted(strategy: Strategy) -> Strategy:
+    """The strategy with a table of the session: how often each node of its draft was kept."""
+    draft = the_draft(strategy)
+    at, ints, size = draft.span, Type("int", True), draft.tree.size
+    tree = replace(draft.tree, facts=(*draft.tree.facts, (TALLY, tuple(range(size)))))
+    index = (NodeFact(ints, at, TALLY),)
+    more = Op(ints, at, "add", (Entry(ints, at, TALLY, index), Literal(INT, at, 1)))
+    tally = Fill(at, TALLY, index, more, draft.name, Kept(REGION, at, draft.name))
+    state = State(TALLY, INT, Literal(INT, at, 0), "session", at, (size,))
+    return replace(strategy, states=(*strategy.states, state), body=_counting(strategy.body, tree, tally))
+
+
+def _counting(body: tuple[Stmt, ...], tree: Tree, tally: Fill) -> tuple[Stmt, ...]:
+    out: list[Stmt] = []
+    for stmt in body:
+        inner: dict[str, Any] = {
+            f.name: _counting(part, tree, tally)
+            for f in fields(stmt)
+            if isinstance(part := getattr(stmt, f.name), tuple) and part and isinstance(part[0], Stmt)
+        }
+        changed = replace(stmt, **inner) if inner else stmt
+        out += [replace(changed, tree=tree)] if isinstance(changed, Draft) else [changed]
+        out += [tally] if isinstance(stmt, Accept) else []
+    return tuple(out)
+
+
+# ---------------------------------------------------------------- seconds and tokens
 
 
 @contextmanager
 def built(job: Job, tree: Tree | None) -> Iterator[Session]:
-    """An artifact of the strategy with this tree; without one, of plain decoding."""
-    strategy: str | Source = "greedy" if tree is None else shaped(job.source, tree)
-    model = job.model
-    if tree is None and not isinstance(model, (str, Path)):
-        model = model[compiler.read(job.source).models[0].name]
+    """An artifact of the strategy with this tree, which counts its nodes; without one, of plain decoding."""
+    models = loaded(job)
+    if tree is None:
+        strategy = compiler.read("greedy")
+        models = {strategy.models[0].name: models[compiler.read(job.source).models[0].name]}
+    else:
+        strategy = counted(compiler.read(shaped(job.source, tree)))
+    order = compiler.Order(job.target, job.max_length, quantize=job.quantize, activations=job.activations)
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "artifact"
-        compiler.build(strategy, model, out, job.target, max_length=job.max_length)
-        session = load(out, job.threads)
+        compiler.write(strategy, models, order, Path(folder) / "artifact")
+        session = load(Path(folder) / "artifact", job.threads)
         _answer(session, job, job.prompts[0], job.tokens)  # a runtime's first run is not like the others
         yield session
 
 
+def loaded(job: Job) -> Mapping[str, Model]:
+    """The models of a job, read once."""
+    places = compiler.named(compiler.read(job.source), job.model)
+    return _models(job.source, tuple((name, str(place)) for name, place in places.items()))
+
+
+@lru_cache(maxsize=1)
+def _models(source: Source, places: tuple[tuple[str, str], ...]) -> Mapping[str, Model]:
+    return compiler.load_all(compiler.read(source), dict(places))
+
+
 def _answer(session: Session, job: Job, prompt: Prompt, tokens: int) -> Answer:
     session.forget()  # what was drafted before would be known
-    return session.generate(prompt, max_new_tokens=tokens, temperature=job.temperature, seed=0)
+    asked = session.chat([{"role": "user", "content": prompt}]) if job.chat and isinstance(prompt, str) else prompt
+    return session.generate(asked, max_new_tokens=tokens, temperature=job.temperature, seed=0)
 
 
 def seconds(session: Session, job: Job) -> tuple[float, int, int]:
@@ -159,11 +230,31 @@ def seconds(session: Session, job: Job) -> tuple[float, int, int]:
     return spent, steps, made
 
 
-def step_seconds(job: Job, tree: Tree | None) -> float:
-    """A step of this tree, the median of three rounds."""
-    with built(job, tree) as session:
-        rounds = [seconds(session, job) for _ in range(3)]
+def step_seconds(session: Session, job: Job, tree: Tree | None) -> float:
+    """A step of the artifact of this tree, the median of three rounds."""
+    rounds = [seconds(session, job) for _ in range(3)]
     return statistics.median(spent / steps for spent, steps, _ in rounds)
+
+
+def trial(job: Job, tree: Tree | None) -> Trial:
+    """Build the artifact of a tree, count what it commits, time it."""
+    with built(job, tree) as session:
+        made, kept = tallied(session, job, tree)
+        return Trial(tree, step_seconds(session, job, tree), made, kept)
+
+
+def tallied(session: Session, job: Job, tree: Tree | None) -> tuple[float, Rates]:
+    """Over all prompts: the tokens that a step commits, and the rates at which nodes were kept."""
+    steps, made = 0, 0
+    stayed = np.zeros(1 if tree is None else tree.size, np.int64)
+    for prompt in job.prompts:
+        answer = _answer(session, job, prompt, job.tokens)
+        steps += sum(n > 0 for n in answer.committed_per_call)
+        made += len(answer.output_ids)
+        if tree is not None:
+            stayed += session.memory[f"session_{TALLY}"][0]
+    stayed[0] = steps
+    return made / steps, [] if tree is None else rates(*count(stayed.tolist(), tree))
 
 
 def alternating(job: Job, tree: Tree, repeats: int = REPEATS) -> tuple[float, ...]:
@@ -185,7 +276,7 @@ def recorded(job: Job, tree: Tree) -> list[Result]:
     from dcompile.reference import run
 
     strategy = compiler.read(shaped(job.source, tree))
-    models = compiler.load_all(strategy, job.model)
+    models = loaded(job)
     first = models[strategy.models[0].name]
     chosen = Controls(temperature=job.temperature, eos_ids=first.facts.eos_ids)
     return [run(strategy, models, ids, length=job.tokens, sampling=chosen) for ids in _ids(job, first)]
@@ -229,25 +320,55 @@ def bounds(job: Job, most: int) -> list[dict[str, float]]:
 
 
 def tune(job: Job, sizes: Sequence[int] = SIZES, tell: Callable[[str], None] = lambda line: None) -> Report:
-    """Measure, record, choose, and measure what was chosen; `tell` hears each part as it is known."""
-    strategy = compiler.read(job.source)
-    first = the_draft(strategy).tree
+    """Try trees, choose, say what that should bring, and measure it; `tell` hears each part as it is known."""
+    first = the_draft(compiler.read(job.source)).tree
     straight = first.depth == first.size - 1
-    prior = [PRIOR[: max(map(len, first.children))]] * (max(sizes) if straight else first.depth)
-    family = [chain(n - 1) if straight else best_tree(prior, n) for n in sorted(set(sizes)) if 1 < n <= LIMIT]
-    family = list({tree.size: tree for tree in family}.values())
-    timed: dict[int, float] = {}
-    for tree in [None, *family]:
-        size = 1 if tree is None else tree.size
-        timed[size] = step_seconds(job, tree)
-        tell(f"{size} positions: {1000 * timed[size]:.2f} ms")
-    widest = family[-1]
-    kept = [told.kept for result in recorded(job, widest) for told in result.judged]
-    found = rates(*count(kept, widest))
-    tell("accepted: " + "  ".join(f"{100 * row[0]:.0f} %" for row in found if row[0] > 0))
-    trees = chains(widest.depth) if straight else bushes(found, widest.size, widest.depth)
-    choice = choose(trees, found, Cost(timed))
-    if choice is None:
-        return Report(timed, found, None)
+    plain = trial(job, None)
+    tell(f"1 position: {1000 * plain.seconds:.2f} ms")
+    tried: dict[int, Trial] = {}
+    for size in sorted(n for n in set(sizes) if 1 < n <= LIMIT):
+        tree = chain(size - 1) if straight else best_tree(_foreseen(first, tried), size)
+        if tree.size not in tried:
+            found = tried[tree.size] = trial(job, tree)
+            tell(f"{tree.size} positions: {1000 * found.seconds:.2f} ms, {found.tokens:.2f} tokens a step")
+    widest = tried[max(tried)]
+    tell("accepted: " + "  ".join(f"{100 * row[0]:.0f} %" for row in widest.rates if row[0] > 0))
+    cost = Cost({1: plain.seconds, **{n: t.seconds for n, t in tried.items()}})
+    choice = _choice(tried, cost, straight)
+    if choice is not None and choice.tree.size not in tried:  # now that it is known, what it commits can be counted
+        with built(job, choice.tree) as session:
+            choice = replace(choice, tokens=tallied(session, job, choice.tree)[0])
+    if choice is None or choice.speedup <= 1:
+        return Report(cost.verify, widest.rates, None)
     tell(f"predicted: {choice.tokens:.2f} tokens a step, {choice.speedup:.2f} x plain decoding")
-    return Report(timed, found, choice, alternating(job, choice.tree))
+    return Report(cost.verify, widest.rates, choice, alternating(job, choice.tree))
+
+
+def _foreseen(own: Tree, tried: Mapping[int, Trial]) -> Rates:
+    """What is thought of a strategy's children: what was seen last, and of ranks that were not, the prior in proportion
+    to the last that was."""
+    prior = PRIOR[: max(map(len, own.children))]
+    seen = tried[max(tried)].rates if tried else []
+    rows = [tuple(r for r in row if r > 0) for row in seen] + [()] * (own.depth - len(seen))
+    return [(*row, *(_share(row, prior) * r for r in prior[len(row) :])) for row in rows]
+
+
+def _share(row: Sequence[float], prior: Sequence[float]) -> float:
+    return min(1.0, row[-1] / prior[len(row) - 1]) if row else 1.0
+
+
+def _choice(tried: Mapping[int, Trial], cost: Cost, straight: bool) -> Choice | None:
+    """The fastest of the trees that were tried, and of those between them, foreseen from the next larger one."""
+    known = [Choice(t.tree, t.tokens, t.seconds, cost.plain) for t in tried.values() if t.tree is not None]
+    widest = max(tried)
+    if straight:
+        for size in (n for n in range(2, widest) if n not in tried):
+            above = tried[min(n for n in tried if n > size)]
+            known.append(Choice(chain(size - 1), tokens(chain(size - 1), above.rates), cost.call(size), cost.plain))
+    else:
+        rated = tried[widest]
+        assert rated.tree is not None
+        better = choose(bushes(rated.rates, widest, rated.tree.depth), rated.rates, cost)
+        known += [better] if better is not None else []
+    best = max(known, key=lambda c: c.speedup)
+    return best if best.speedup > 1 else None

@@ -38,6 +38,10 @@ Template = Annotated[
     str | None,
     typer.Option("--template", metavar="7,_,8", help="What stands in the answer: ids, with `_` for holes, or a text."),
 ]
+Quantize = Annotated[str | None, typer.Option("--quantize", help="Matrices in blocks: int4 or int8.")]
+Activations = Annotated[
+    str, typer.Option("--activations", help="What quantised matrices are multiplied with: float32 or int8.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
 
 

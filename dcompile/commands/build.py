@@ -9,11 +9,13 @@ import typer
 
 from dcompile.commands import console
 from dcompile.commands.arguments import (
+    Activations,
     Batch,
     Loop,
     Models,
     NoSampling,
     OptionalMaxLength,
+    Quantize,
     Set,
     Strategy,
     Target,
@@ -36,10 +38,8 @@ def build(
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="Stop after so many passes.")] = None,
     no_sampling: NoSampling = False,
     dump: Annotated[Path | None, typer.Option("--dump", help="Write the program's text after each pass here.")] = None,
-    quantize: Annotated[str | None, typer.Option("--quantize", help="Matrices in blocks: int4 or int8.")] = None,
-    activations: Annotated[
-        str, typer.Option("--activations", help="What quantised matrices are multiplied with: float32 or int8.")
-    ] = "float32",
+    quantize: Quantize = None,
+    activations: Activations = "float32",
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the artifact that is there.")] = False,
 ) -> None:
     """Compile a strategy for a model into an artifact that runs without dcompile's compiler."""

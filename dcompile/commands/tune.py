@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcompile.commands import console
-from dcompile.commands.arguments import AsJson, Models, OptionalMaxLength, Strategy, Target, Threads, models
+from dcompile.commands.arguments import (
+    Activations,
+    AsJson,
+    Models,
+    OptionalMaxLength,
+    Quantize,
+    Strategy,
+    Target,
+    Threads,
+    models,
+)
 from dcompile.commands.verify import read_prompts
 from dcompile.diagnostic import error
 
@@ -28,6 +38,9 @@ def tune(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The strategy file to write; its tree beside.")
     ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="The prompts are what a user says to a chat model.")] = False,
+    quantize: Quantize = None,
+    activations: Activations = "float32",
     widest: Annotated[int, typer.Option("--widest", min=2, max=256, help="The most positions to verify.")] = 64,
     bound: Annotated[
         int | None, typer.Option("--bound", min=1, max=16, help="Only compare rules, up to k drafts.")
@@ -45,7 +58,10 @@ def tune(
         raise error("unreadable-model", "which model?", "`--model PATH`")
     asked = read_prompts(prompts) if prompts is not None else TEXTS
     heat = temperature if temperature is not None else 0.0 if bound is None else 1.0
-    job = tune.Job(compiler.source(strategy), given, target, asked, max_new_tokens, threads, max_length, heat)
+    job = tune.Job(
+        compiler.source(strategy), given, target, asked, max_new_tokens, threads, max_length, heat, chat, quantize,
+        activations,
+    )  # fmt: skip
     if bound is not None:
         _show_bounds(tune.bounds(job, bound), as_json)
         return

@@ -70,16 +70,15 @@ def rates(hits: Sequence[Sequence[int]], tries: Sequence[Sequence[int]]) -> list
     return [tuple(itertools.accumulate(row, min)) for row in seen]
 
 
-def count(kept: Sequence[frozenset[int]], tree: Tree) -> tuple[list[list[int]], list[list[int]]]:
-    """Hits and tries by depth and rank of drafts on one tree, from the nodes below the root that each of them kept."""
+def count(stayed: Sequence[int], tree: Tree) -> tuple[list[list[int]], list[list[int]]]:
+    """Hits and tries by depth and rank of drafts on one tree, from how often each of its nodes stayed; the root always
+    does."""
     wide = max(map(len, tree.children))
     hits, tries = ([[0] * wide for _ in range(tree.depth)] for _ in "ht")
-    for nodes in kept:
-        for parent in (0, *nodes):
-            for child in tree.children[parent]:
-                depth, rank = tree.depths[parent], tree.ranks[child]
-                tries[depth][rank] += 1
-                hits[depth][rank] += child in nodes
+    for child in range(1, tree.size):
+        parent = tree.parents[child]
+        tries[tree.depths[parent]][tree.ranks[child]] += stayed[parent]
+        hits[tree.depths[parent]][tree.ranks[child]] += stayed[child]
     return hits, tries
 
 

@@ -10,7 +10,7 @@ import pytest
 from dcompile import compiler, tune
 from dcompile.source import Source
 from dcompile.trees import Tree, chain, expand
-from dcompile.tuning.search import best_tree
+from dcompile.tuning.search import best_tree, count, rates
 from tests.cli.checkpoint import write
 from tests.cli.command import Command
 
@@ -62,19 +62,17 @@ def job(llama: Path, source: Source, length: int = 16) -> tune.Job:
     return tune.Job(source, llama, "onnx", [(5, 6, 5, 6, 5), (9, 8, 7)], length, 1, 96)
 
 
-def test_what_is_recorded_is_what_the_artifact_accepts(llama: Path) -> None:
-    """The rates of the tree that is recorded give the tokens that its own steps commit."""
+def test_what_the_artifact_counts_is_what_the_oracle_keeps(llama: Path) -> None:
+    """Tokens a step, and how often each node stayed."""
     tree = expand(3, 2)
     asked = job(llama, Source("bush.dcs", BUSH), 24)
-    results = tune.recorded(asked, tree)
+    judged = [told for result in tune.recorded(asked, tree) for told in result.judged]
     with tune.built(asked, tree) as session:
-        for prompt, result in zip(asked.prompts, results, strict=True):
-            session.forget()
-            found = session.generate(prompt, max_new_tokens=24)
-            assert found.output_ids == result.output_ids
-            steps = [n for n in found.committed_per_call if n]
-            assert [min(len(told.kept) + 1, n) for told, n in zip(result.judged, steps, strict=True)] == steps
-            assert len({len(told.kept) for told in result.judged}) > 1
+        made, found = tune.tallied(session, asked, tree)
+    stayed = [len(judged), *(sum(node in told.kept for told in judged) for node in range(1, tree.size))]
+    assert found == rates(*count(stayed, tree))
+    assert made == 48 / len(judged)
+    assert len({len(told.kept) for told in judged}) > 1
 
 
 def test_a_step_is_timed(llama: Path) -> None:
@@ -88,7 +86,7 @@ def test_a_step_is_timed(llama: Path) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """A machine whose calls cost what is said here, and on which the choice is as fast as said."""
     said = {"call": 0.01, "position": 0.0, "measured": 1.5}
-    cost = lambda job, tree: said["call"] + said["position"] * (0 if tree is None else tree.size - 1)  # noqa: E731
+    cost = lambda session, job, tree: said["call"] + said["position"] * (0 if tree is None else tree.size - 1)  # noqa: E731
     monkeypatch.setattr(tune, "step_seconds", cost)
     monkeypatch.setattr(tune, "alternating", lambda job, tree: (said["measured"],) * 5)
     return said

@@ -141,7 +141,7 @@ def test_rates_from_counts() -> None:
 
 def test_counts_from_what_was_kept() -> None:
     tree = paths([[0], [1], [0, 0], [1, 0], [1, 1]])
-    kept = [frozenset(nodes) for nodes in ([], [1], [2, 5], [2, 5], [2, 4], [1, 3])]
-    hits, tries = count(kept, tree)
+    kept = ([], [1], [2, 5], [2, 5], [2, 4], [1, 3])
+    hits, tries = count([6, *(sum(node in nodes for nodes in kept) for node in range(1, 6))], tree)
     assert hits == [[2, 3], [2, 2]]
     assert tries == [[6, 6], [5, 3]]
