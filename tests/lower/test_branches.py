@@ -93,7 +93,10 @@ def agree(strategy: Strategy, shift: bool = False, **controls: Any) -> None:
     assert alone == want[:1]
 
 
-@pytest.mark.parametrize("word", BODIES)
+QUICK = ("the block alone", "what the accepted one has committed is kept", "some rows draft nothing", "nothing to feed")
+
+
+@pytest.mark.parametrize("word", [pytest.param(w, marks=[] if w in QUICK else pytest.mark.slow) for w in BODIES])
 def test_as_the_oracle(word: str) -> None:
     agree(read(BODIES[word]))
 

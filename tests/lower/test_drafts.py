@@ -137,8 +137,21 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("heat", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
-@pytest.mark.parametrize(("rule", "drawn", "shape"), RULES)
+IN_A_HURRY = [
+    ("rejection", "sample"),
+    ("recursive_distinct", "distinct"),
+    ("greedy", "greedy"),
+    ("traversal", "sample"),
+]
+
+
+def rules() -> list[Any]:
+    """Every rule at both temperatures; in a hurry, one of each kind of draft."""
+    every = [(*case, heat) for case in RULES for heat in (0.0, 0.9)]
+    return [pytest.param(*c, marks=[] if c[3] and c[:2] in IN_A_HURRY else pytest.mark.slow) for c in every]
+
+
+@pytest.mark.parametrize(("rule", "drawn", "shape", "heat"), rules())
 def test_rules_keep_what_the_oracle_keeps(rule: str, drawn: str, shape: str, heat: float) -> None:
     members = f"model small: causal\n tree shape = {shape}"
     strategy = program(f"shape from last by small drawing {drawn}", f"accept t by {rule}(p, t.q)", members)
@@ -188,7 +201,7 @@ def test_weaker_conditions_and_what_was_kept(name: str) -> None:
     assert got == want
 
 
-@pytest.mark.parametrize("loop", ["inside", "block", "step"])
+@pytest.mark.parametrize("loop", ["inside", pytest.param("block", marks=pytest.mark.slow), "step"])
 def test_passes_and_cuts(loop: str) -> None:
     """Whatever holds the loop; and inside, what is copied each turn is a short tail, not the caches."""
     strategy = FREE["a table of the likeliest"]

@@ -78,7 +78,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("word", MAKERS)
+@pytest.mark.parametrize("word", [pytest.param(w, marks=pytest.mark.slow if " of " in w else []) for w in MAKERS])
 def test_as_the_oracle(word: str, tmp_path: Path) -> None:
     kind = word.split()[0]
     MAKERS[word](tmp_path / f"net.{kind}")

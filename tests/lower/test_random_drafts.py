@@ -12,7 +12,7 @@ from tests.lower.test_drafts import both, drafter
 from tests.passes.rows import model
 
 
-@settings(max_examples=4, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=2, derandomize=True, phases=[Phase.generate])
 @given(drafting(), st.sampled_from([0.0, 1.0]))
 def test_random_drafts(text: str, heat: float) -> None:
     strategy = load(Source("random.dcs", text))
