@@ -61,7 +61,7 @@ class Cutter:
             return False
         body = inner_graph(frame.module, arguments(node)[1])
         nodes = (n for m in modules(body) for n in m.graph.nodes)
-        calls = any(n.target is ATTEND or "call" in n.meta for n in nodes)  # storing through one layer attends to nothing
+        calls = any(n.target is ATTEND or "call" in n.meta for n in nodes)  # storing in one layer attends to nothing
         if self.level == "block":
             return calls and frame.loop is None and "tokens" in node.meta["carried"]
         return calls
