@@ -14,7 +14,7 @@ from tests.backends.harness import BACKENDS, through
 from tests.lower.test_accepts import ROWS, TREES, VOCAB, drafts
 
 CASES = [
-    pytest.param(backend, rule, marks=pytest.mark.slow if backend == "tvm" and rule != "recursive" else [])
+    pytest.param(backend, rule, marks=pytest.mark.slow if backend == "tvm" else [])
     for backend in (*BACKENDS, "tvm")
     for rule in get_args(Rule)
 ]

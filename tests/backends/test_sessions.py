@@ -66,7 +66,7 @@ strategy recycled {
 """
 
 
-@pytest.mark.parametrize(("target", "loop"), [("onnx", "inside"), ("onnx", "step")])
+@pytest.mark.parametrize(("target", "loop"), [("onnx", "inside"), pytest.param("onnx", "step", marks=pytest.mark.slow)])
 def test_a_table_of_a_session(target: str, loop: str, tmp_path: Path) -> None:
     place = write(tmp_path / "model")
     (tmp_path / "recycled.dcs").write_text(RECYCLED)

@@ -30,7 +30,7 @@ QUICK = {
         (name, "onnx", "inside")
         for name in (
             "greedy", "llada", "fast_dllm_none", "fast_dllm_prefix", "fast_dllm_dual", "sdar", "local_leap",
-            "fast_dllm_v2", "freedave", "remdm", "vicinity", "credit", "diffusion_gemma", "speculative",
+            "fast_dllm_v2", "freedave", "remdm", "vicinity", "credit", "diffusion_gemma",
             "token_recycling",
         )
     ),

@@ -101,7 +101,7 @@ def test_as_the_oracle(word: str) -> None:
     agree(read(BODIES[word]))
 
 
-@pytest.mark.parametrize("word", ["the block alone", "some rows draft nothing"])
+@pytest.mark.parametrize("word", ["the block alone", pytest.param("some rows draft nothing", marks=pytest.mark.slow)])
 def test_draws_as_the_oracle(word: str) -> None:
     agree(read(BODIES[word]), temperature=1.0, seed=3)
 

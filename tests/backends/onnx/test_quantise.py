@@ -38,7 +38,7 @@ def verdicts(artifact: Path) -> list[str]:
     return [o.verdict for o in verify(artifact, None, PROMPTS, max_new_tokens=16)]
 
 
-@pytest.mark.parametrize("loop", ["inside", "step"])
+@pytest.mark.parametrize("loop", ["inside", pytest.param("step", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("bits", ["int4", "int8"])
 def test_greedy_gives_the_oracles_tokens(llama: Path, tmp_path: Path, bits: str, loop: str) -> None:
     artifact = build("greedy", llama, tmp_path / "out", quantize=bits, loop=loop)

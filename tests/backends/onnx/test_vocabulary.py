@@ -48,7 +48,8 @@ def build(strategy: str, out: Path, **options: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    "strategy", [pytest.param(s, marks=pytest.mark.slow if s == "prophet" else []) for s in STRATEGIES]
+    "strategy",
+    [pytest.param(s, marks=pytest.mark.slow if s in ("prophet", "dparallel_none") else []) for s in STRATEGIES],
 )
 def test_scores_leave_no_distribution(strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "TILE", 32)  # as if the tiny vocabulary were a long one
