@@ -123,7 +123,7 @@ def build(
     with watch.step("check"):
         checked = read(strategy, settings)
     with watch.step("model"):
-        loaded = load_all(checked, model)
+        loaded = {name: in_blocks(found, quantize) for name, found in load_all(checked, model).items()}
     return write(checked, loaded, order, Path(out), watch, force)
 
 
@@ -131,9 +131,8 @@ def write(
     strategy: Strategy, models: Mapping[str, Model], order: Order, out: Path, watch: Watch | None = None,
     force: bool = False,
 ) -> Artifact:  # fmt: skip
-    """Compile a checked strategy for loaded models into the folder `out`."""
+    """Compile a checked strategy for loaded models, `in_blocks` where the order says so, into the folder `out`."""
     watch, backend = watch or Watch(), backend_for(order)
-    models = {name: in_blocks(found, order.quantize) for name, found in models.items()}
     program = compile(strategy, models, order, backend, watch)
     if missing := backend.missing(program):
         raise CompileError(missing)
@@ -175,7 +174,8 @@ def compile(
 
 
 def in_blocks(model: Model, quantize: str | None) -> Model:
-    """The model as it is asked for, its matrices rounded where the checkpoint does not hold them in blocks."""
+    """The model as it is asked for, its matrices rounded where the checkpoint does not hold them in blocks. Once for a
+    model: its weights are changed."""
     if quantize is None:
         return model
     from dcompile.models.blocks import quantised

@@ -201,12 +201,13 @@ def built(job: Job, tree: Tree | None) -> Iterator[Session]:
 def loaded(job: Job) -> Mapping[str, Model]:
     """The models of a job, read once."""
     places = compiler.named(compiler.read(job.source), job.model)
-    return _models(job.source, tuple((name, str(place)) for name, place in places.items()))
+    return _models(job.source, tuple((name, str(place)) for name, place in places.items()), job.quantize)
 
 
 @lru_cache(maxsize=1)
-def _models(source: Source, places: tuple[tuple[str, str], ...]) -> Mapping[str, Model]:
-    return compiler.load_all(compiler.read(source), dict(places))
+def _models(source: Source, places: tuple[tuple[str, str], ...], quantize: str | None) -> Mapping[str, Model]:
+    found = compiler.load_all(compiler.read(source), dict(places))
+    return {name: compiler.in_blocks(model, quantize) for name, model in found.items()}
 
 
 def _answer(session: Session, job: Job, prompt: Prompt, tokens: int) -> Answer:
