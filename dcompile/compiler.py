@@ -17,6 +17,7 @@ from dcompile.diagnostic import CompileError, error, suggest
 from dcompile.manifest import describe
 from dcompile.model import Facts
 from dcompile.source import Source
+from dcompile.stopwatch import part
 from dcompile.strategy import Strategy
 from dcompile.text import TEMPLATE, TOKENIZER
 
@@ -71,7 +72,8 @@ class Watch:
     def step(self, name: str) -> Iterator[None]:
         """Time a part of the build that makes no program."""
         began = time.perf_counter()
-        yield
+        with part(name):
+            yield
         self.tell(Step(name, time.perf_counter() - began))
 
     def after_pass(self, stage: str, item: Pass, program: Program, seconds: float) -> None:
@@ -138,9 +140,10 @@ def write(
         raise CompileError(missing)
     with watch.step(f"emit/{order.target}"), new_folder(out, force) as folder:
         files = backend.build(program, folder)
-        _copy_texts(folder, strategy, first(strategy, models))
-        described = describe(program, order.target, files, order.rng, order.quantize, order.activations)
-        artifact = seal(folder, described)
+        with part("checksums"):
+            _copy_texts(folder, strategy, first(strategy, models))
+            described = describe(program, order.target, files, order.rng, order.quantize, order.activations)
+            artifact = seal(folder, described)
     return Artifact(out, artifact.manifest)
 
 
@@ -148,25 +151,26 @@ def compile(
     strategy: Strategy, model: Model | Mapping[str, Model], order: Order, backend: Backend, watch: Watch
 ) -> Program:
     """All between a checked strategy and the backend: lower, passes, cut, the backend's own stages."""
-    from dcompile.lower import lower
-    from dcompile.models import by_name
-    from dcompile.passes.facts import cache_traffic
-    from dcompile.passes.pipeline import PASSES, optimise
+    with part("imports"):
+        from dcompile.lower import lower
+        from dcompile.models import by_name
+        from dcompile.passes.facts import cache_traffic
+        from dcompile.passes.pipeline import PASSES, optimise
 
     if unknown := [name for name in order.without if name not in PASSES]:
         raise error("unknown-pass", f"there is no pass `{unknown[0]}`", suggest(unknown[0], PASSES, "passes"))
     models = by_name(strategy, model)
     check_models(strategy, {name: m.facts for name, m in models.items()})
     began = time.perf_counter()
-    program = lower(
-        strategy, models, batch=order.batch, capacity=capacity(order, models.values()), rng=order.rng, draws=order.draws
-    )
+    room = capacity(order, models.values())
+    with part("lower"):
+        program = lower(strategy, models, batch=order.batch, capacity=room, rng=order.rng, draws=order.draws)
     watch.program("lower", "", program, time.perf_counter() - began)
     legal = (*_quantise(order, models), *backend.stages)
-    program = optimise(
-        program, order.loop, legal=legal, without=order.without, limit=order.limit,
-        observers=[watch.after_pass],
-    )  # fmt: skip
+    with part("passes"):
+        program = optimise(
+            program, order.loop, legal=legal, without=order.without, limit=order.limit, observers=[watch.after_pass]
+        )
     carried, whole = cache_traffic(program)
     note = f"{carried:,} of {whole:,} bytes of keys and values are carried by the inner loop, and so copied each step"
     watch.tell(Step("caches", 0.0, note=note))
@@ -256,8 +260,9 @@ def all_facts(strategy: Strategy, model: str | Path | Mapping[str, str | Path]) 
 def load(model: str | Path) -> Model:
     """A model from a checkpoint folder or a GGUF file; `verify` finds it again by its fingerprint."""
     with _installed():
-        from dcompile.models import load_model
-
+        with part("imports"):
+            from dcompile.models import load_model
+            from dcompile.models.probe import split  # noqa: F401  (torch)
         loaded = load_model(model)
     whereabouts.remember(loaded.facts.fingerprint, model)
     return loaded
@@ -290,7 +295,8 @@ def first(strategy: Strategy, models: Mapping[str, Model]) -> Model:
 
 def backend_for(order: Order) -> Backend:
     """The backend of an order, if it has what the order asks."""
-    backend = registry.builder(order.target)
+    with part("imports"):
+        backend = registry.builder(order.target)
     if order.loop not in LOOPS:
         raise error("unknown-loop", f"the loop cannot be cut at `{order.loop}`", suggest(order.loop, LOOPS, "cuts"))
     if order.loop not in backend.loops:

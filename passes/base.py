@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from dcompile.passes.facts import well_formed
 from dcompile.program import Program
+from dcompile.stopwatch import part
 
 
 class PassError(AssertionError):
@@ -61,12 +62,15 @@ def run_passes(
                 continue
             start = time.perf_counter()
             try:
-                program = item.run(program)
+                with part(f"{stage.name}/{item}"):
+                    program = item.run(program)
             except Exception as problem:
                 raise PassError(f"in {stage.name}/{item}: {problem}") from problem
             seconds = time.perf_counter() - start
             done += 1
-            if wrong := well_formed(program):
+            with part("checks"):
+                wrong = well_formed(program)
+            if wrong:
                 raise PassError(f"after {stage.name}/{item}: {wrong}")
             for observe in observers:
                 observe(stage.name, item, program, seconds)

@@ -15,6 +15,7 @@ from dcompile.passes.select_branches import SelectBranches
 from dcompile.passes.share_weights import ShareWeights
 from dcompile.passes.slice_head import SliceHead
 from dcompile.program import Program
+from dcompile.stopwatch import part
 
 PIPELINE: tuple[Stage, ...] = (
     Stage("canonical", (
@@ -47,5 +48,6 @@ def optimise(
 ) -> Program:
     """All passes, then the cut, then what the backend needs (`legal`, which `without` and `limit` do not touch)."""
     program = run_passes(program, PIPELINE, without=without, limit=limit, observers=observers)
-    program = cut(program, loop)
+    with part("cut"):
+        program = cut(program, loop)
     return run_passes(program, legal, observers=observers)

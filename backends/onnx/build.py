@@ -21,6 +21,7 @@ from dcompile.backends.onnx.tables import HANDLERS
 from dcompile.diagnostic import Diagnostic, Label
 from dcompile.passes.base import Stage
 from dcompile.program import COND, WHILE, Program, modules
+from dcompile.stopwatch import part
 
 IR_VERSION = 11  # that of opset 23
 
@@ -47,14 +48,16 @@ class ONNX(Backend):
 
     def build(self, program: Program, folder: Path) -> dict[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
-        regions = weights.write(program, folder, weights_together(program))
+        with part("weights"):
+            regions = weights.write(program, folder, weights_together(program))
         files = {}
         for graph in program.graphs:
-            model = ir.Model(
-                emit_graph(Model(regions, weights.FILE), graph), ir_version=IR_VERSION, producer_name="dcompile"
-            )
+            with part("graphs"):
+                emitted = emit_graph(Model(regions, weights.FILE), graph)
+            model = ir.Model(emitted, ir_version=IR_VERSION, producer_name="dcompile")
             files[graph.name] = f"{graph.name}.onnx"
-            (folder / files[graph.name]).write_bytes(ir.serde.serialize_model(model).SerializeToString(True))
+            with part("writing graphs"):
+                (folder / files[graph.name]).write_bytes(ir.serde.serialize_model(model).SerializeToString(True))
         return files
 
 

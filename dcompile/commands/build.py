@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from dcompile import stopwatch
+from dcompile.artifact import Artifact
 from dcompile.commands import console
 from dcompile.commands.arguments import (
     Activations,
+    AsJson,
     Batch,
     Loop,
     Models,
@@ -41,20 +46,45 @@ def build(
     quantize: Quantize = None,
     activations: Activations = "float32",
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the artifact that is there.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where time and memory went.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compile a strategy for a model into an artifact that runs without dcompile's compiler."""
-    from dcompile import compiler
-    from dcompile.commands.dump import dump_to
+    with stopwatch.profiling() if profile else nullcontext() as spent:
+        with stopwatch.part("imports"):
+            from dcompile import compiler
+            from dcompile.commands.dump import dump_to
 
-    watch = compiler.Watch(_tell, tuple(dump_to(dump)))
-    artifact = compiler.build(
-        strategy, models(model) or "", out, target, settings=settings(set_), max_length=max_length, batch=batch,
-        loop=loop, rng=not no_sampling, without=without, limit=limit, quantize=quantize,
-        activations=activations, force=force, watch=watch,
-    )  # fmt: skip
+        watch = compiler.Watch(_tell, tuple(dump_to(dump)))
+        artifact = compiler.build(
+            strategy, models(model) or "", out, target, settings=settings(set_), max_length=max_length, batch=batch,
+            loop=loop, rng=not no_sampling, without=without, limit=limit, quantize=quantize,
+            activations=activations, force=force, watch=watch,
+        )  # fmt: skip
+    _report(artifact, spent, as_json)
+
+
+def _report(artifact: Artifact, spent: stopwatch.Part | None, as_json: bool) -> None:
     size = sum((artifact.folder / name).stat().st_size for name in artifact.manifest.files)
-    graphs = len(artifact.manifest.graphs)
-    console.say(f"{out}: {graphs} graph{'s' * (graphs > 1)}, {size / 1e6:.1f} MB")
+    graphs = [graph.name for graph in artifact.manifest.graphs]
+    console.say(f"{artifact.folder}: {len(graphs)} graph{'s' * (len(graphs) > 1)}, {size / 1e6:.1f} MB")
+    if as_json:
+        made = {"folder": str(artifact.folder), "graphs": graphs, "bytes": size}
+        console.print_json(made | ({} if spent is None else {"profile": spent.as_json()}))
+    elif spent is not None:
+        console.out().print(_table(spent))
+
+
+def _table(spent: stopwatch.Part) -> Table:
+    table = Table(title="where the build went", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("part", no_wrap=True)
+    for column in ("seconds", "%", "of all processors", "most memory, MB"):
+        table.add_column(column, justify="right")
+    for name, part, seconds in stopwatch.lines(spent):
+        cpu = "" if part is None else f"{part.cpu:.2f}"
+        peak = "" if part is None or part.peak is None else f"{part.peak / 1e6:.0f}"
+        table.add_row(name, f"{seconds:.2f}", f"{100 * seconds / spent.seconds:.0f}", cpu, peak)
+    return table
 
 
 def _tell(step: object) -> None:

@@ -18,6 +18,7 @@ from dcompile.lower.variables import declare, sides
 from dcompile.models import Model, by_name
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
+from dcompile.stopwatch import part
 from dcompile.strategy import Area, Call, Draft, Literal, Nodes, Strategy, is_noisy, session_states, stops_on_eos, walk
 from dcompile.trace import named_weights
 
@@ -45,8 +46,10 @@ def lower(
         _inputs(ctx, draws)
         declare(ctx)
         for name in dict.fromkeys(_appending(strategy)):
-            prefill(ctx, ctx.models[name])
-        sequence(ctx, strategy.body)
+            with part("prefill"):
+                prefill(ctx, ctx.models[name])
+        with part("body"):
+            sequence(ctx, strategy.body)
         outputs = _outputs(ctx)
         module = recorder.finish(list(outputs.values()))
     ports = tuple(Port(n.target, *_shape(n.meta["val"])) for n in module.graph.nodes if n.op == "placeholder")

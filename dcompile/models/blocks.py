@@ -6,6 +6,7 @@ offsets are float16, as in GGUF. Codes lie as ONNX Runtime's MatMulNBits wants t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,6 +19,8 @@ from dcompile.models.base import Model
 from dcompile.ops import BLOCK, from_blocks
 
 Q4_0, Q4_1, Q8_0 = 2, 3, 8  # ggml's numbers
+BYTES = {Q4_0: 18, Q4_1: 20, Q8_0: 34}  # of a block
+PIECE = 4096  # blocks at a time, which a processor's cache holds
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)  # how much of a block's range codes may cover; the best one is taken
 
 Bits = Literal["int4", "int8"]
@@ -49,6 +52,36 @@ def of_gguf(raw: np.ndarray, kind: int, shape: tuple[int, ...]) -> Blocks | None
     else:
         codes = pack(torch.cat([data % 16, data // 16], -1))  # a block's first half lies in the lower halves
     return Blocks(codes, halves[..., 0].contiguous(), halves[..., 1].contiguous() if kind == Q4_1 else None)
+
+
+def floats_of_gguf(raw: np.ndarray, kind: int, shape: tuple[int, ...]) -> Tensor | None:
+    """A tensor's bytes as the float32 numbers that they mean, to the bit what the `gguf` package makes of them, in a
+    tenth of its time; None for types that it does better."""
+    if kind not in (Q4_0, Q4_1, Q8_0) or not shape or shape[-1] % BLOCK:
+        return None
+    count = math.prod(shape) // BLOCK
+    if raw.size != count * BYTES[kind]:
+        return None  # a file that ends early, which the package tells
+    rows, out = raw.reshape(count, -1), np.empty((count, BLOCK), np.float32)
+    for at in range(0, count, PIECE):
+        _dequantise(rows[at : at + PIECE], kind, out[at : at + PIECE])
+    return torch.from_numpy(out.reshape(shape))
+
+
+def _dequantise(rows: np.ndarray, kind: int, out: np.ndarray) -> None:
+    """Blocks as they lie in a file, into their numbers [N, 32]. NumPy: torch's threads would wait for each other."""
+    first = 4 if kind == Q4_1 else 2
+    halves, data = rows[:, :first].copy().view(np.float16).astype(np.float32), rows[:, first:]
+    if kind == Q8_0:
+        np.multiply(data.view(np.int8), halves[:, :1], out=out)
+        return
+    out[:, : BLOCK // 2] = data & 15
+    out[:, BLOCK // 2 :] = data >> 4
+    if kind == Q4_0:
+        out -= 8
+    out *= halves[:, :1]
+    if kind == Q4_1:
+        out += halves[:, 1:]
 
 
 def select(blocks: Blocks, rows: Tensor) -> Blocks:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dcompile.diagnostic import error
-from dcompile.models.blocks import Blocks, of_gguf, select
+from dcompile.models.blocks import Blocks, floats_of_gguf, of_gguf, select
 from dcompile.models.gguf import Header, Stored
 
 PARTS = {
@@ -42,7 +42,9 @@ def read_weights(header: Header, heads: int, kv_heads: int) -> dict[str, Tensor]
     data = np.memmap(header.path, mode="r", dtype=np.uint8)
     weights = {}
     for name, stored in header.tensors.items():
-        value = torch.from_numpy(_dequantised(header, name, stored, data))
+        value = floats_of_gguf(_raw(stored, data), stored.kind, stored.shape)
+        if value is None:
+            value = torch.from_numpy(_dequantised(header, name, stored, data))
         if header.meta["general.architecture"] == "llama" and (".attn_q." in name or ".attn_k." in name):
             value = _halves(value, heads if ".attn_q." in name else kv_heads)
         weights[stock_name(name)] = value

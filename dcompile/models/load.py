@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dcompile.diagnostic import CompileError, error
 from dcompile.model import Facts
@@ -16,11 +17,15 @@ from dcompile.models.gguf import read_header
 from dcompile.models.gguf_facts import gguf_config
 from dcompile.models.places import find_checkpoint, read_json, weight_files
 from dcompile.models.tokenizers import tokenizer_files
+from dcompile.stopwatch import part
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `read_facts` shares this package
     from torch import Tensor, nn
 
     from dcompile.models.blocks import Blocks
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 WRONG = {"missing_keys": "lacking", "mismatched_keys": "of another shape", "unexpected_keys": "unknown"}
 
@@ -30,11 +35,13 @@ def load_model(path: str | Path) -> Model:
 
     Raises CompileError: unknown-checkpoint, unreadable-checkpoint, unsupported-architecture.
     """
-    from dcompile.models.canvas import split_canvas
-    from dcompile.models.probe import check_modules, split
+    with part("imports"):
+        from dcompile.models.canvas import split_canvas
+        from dcompile.models.probe import check_modules, split
 
     place = find_checkpoint(path)
-    facts = read_facts(place)
+    with part("fingerprint"):
+        facts = read_facts(place)
     with _no_progress_bars():
         whole = _load_gguf(place, facts) if place.is_file() else _load_folder(place, facts)
     whole = whole.eval().requires_grad_(False)
@@ -42,19 +49,47 @@ def load_model(path: str | Path) -> Model:
         backbone, head = split_canvas(whole, facts)
     else:
         backbone, head = split(whole, facts)
-        check_modules(whole, backbone, head, facts)
+        with part("trying it"):
+            check_modules(whole, backbone, head, facts)
     folder = place.parent if place.is_file() else place
-    return Model(facts, backbone, head, folder, _files_or_none(place), _blocks(place, facts, whole))
+    with part("tokenizer"):
+        files = _files_or_none(place)
+    return Model(facts, backbone, head, folder, files, _blocks(place, facts, whole))
 
 
-def _blocks(place: Path, facts: Facts, whole: nn.Module) -> dict[int, Blocks]:
-    """What a GGUF file holds in blocks, by the address of the float weight."""
+def _blocks(place: Path, facts: Facts, whole: nn.Module) -> Mapping[int, Blocks]:
+    """What a GGUF file holds in blocks, by the address of the float weight; read when it is first asked for."""
     if not place.is_file():
         return {}
-    from dcompile.models.gguf_weights import read_blocks
 
-    found = read_blocks(read_header(place), facts.heads, facts.kv_heads)
-    return {weight.data_ptr(): found[name] for name, weight in whole.named_parameters() if name in found}
+    def read() -> dict[int, Blocks]:
+        from dcompile.models.gguf_weights import read_blocks
+
+        with part("reading blocks"):
+            found = read_blocks(read_header(place), facts.heads, facts.kv_heads)
+        return {weight.data_ptr(): found[name] for name, weight in whole.named_parameters() if name in found}
+
+    return Later(read)
+
+
+class Later(Mapping[K, V]):
+    """A mapping that is made when something of it is first asked for."""
+
+    def __init__(self, make: Callable[[], Mapping[K, V]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Mapping[K, V]:
+        return self._make()
+
+    def __getitem__(self, key: K) -> V:
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 @contextmanager
@@ -131,26 +166,25 @@ def _load_gguf(file: Path, facts: Facts) -> nn.Module:
     from dcompile.models.gguf_weights import read_weights
 
     header = read_header(file)
-    weights = read_weights(header, facts.heads, facts.kv_heads)
+    with part("reading weights"):
+        weights = read_weights(header, facts.heads, facts.kv_heads)
     config = gguf_config(header)
     return _from_weights(file, config.pop("model_type"), config, weights)
 
 
 def _from_weights(place: Path, family: str, entries: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     """The stock class of a family filled with `weights`: every weight used, none missing."""
-    import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    with part("imports"):
+        import torch
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     config = AutoConfig.for_model(family, **entries)
     loader: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    model, report = loader.from_pretrained(
-        None,
-        config=config,
-        state_dict=weights,
-        dtype=torch.float32,
-        attn_implementation="eager",
-        output_loading_info=True,
-    )
+    with part("modules"):
+        model, report = loader.from_pretrained(
+            None, config=config, state_dict=weights, dtype=torch.float32, attn_implementation="eager",
+            output_loading_info=True,
+        )  # fmt: skip
     _complain(place, report)
     return model  # type: ignore[no-any-return]
 

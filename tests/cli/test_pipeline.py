@@ -115,6 +115,19 @@ def test_build_says_its_stages(model: Path, command: Command, tmp_path: Path) ->
     assert (tmp_path / "a/manifest.json").read_bytes() == first
 
 
+def test_build_says_where_its_time_went(model: Path, command: Command, tmp_path: Path) -> None:
+    arguments = ["build", "greedy", "-m", model, "--max-length", 64, "--profile"]
+    shown = command(*arguments, "-o", tmp_path / "a").out
+    for part in ("total", "model", "lower", "loops/capture-cache", "emit/onnx", "checksums"):
+        assert part in shown
+    found = json.loads(command(*arguments, "-o", tmp_path / "b", "--json").out)
+    assert (found["graphs"], found["folder"]) == (["main"], str(tmp_path / "b"))
+    spent = found["profile"]
+    assert [p["name"] for p in spent["parts"]] == ["imports", "check", "model", "lower", "passes", "emit/onnx"]
+    inside = sum(p["seconds"] for p in spent["parts"])
+    assert 0.8 * spent["seconds"] <= inside <= 1.01 * spent["seconds"]
+
+
 def test_no_sampling(model: Path, command: Command, tmp_path: Path) -> None:
     assert command("build", "greedy", "-m", model, "-o", tmp_path / "a", "--max-length", 64, "--no-sampling").code == 0
     assert command("run", tmp_path / "a", "--prompt", "x", "-n", 2).code == 0

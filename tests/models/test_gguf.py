@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from dcompile.diagnostic import CompileError
 from dcompile.models import load_model, read_facts, tokenizer_files
+from dcompile.models.blocks import floats_of_gguf
 from dcompile.models.gguf import read_header
 from dcompile.models.gguf_weights import PARTS
 from tests.models.checkpoints import make
@@ -93,6 +94,17 @@ def test_quantised_weights_are_those_of_the_gguf_package(tmp_path: Path) -> None
     up = whole.state_dict()["model.layers.1.mlp.up_proj.weight"].numpy()
     want = gguf.quants.dequantize(gguf.quants.quantize(up, kind), kind)
     assert np.array_equal(model.backbone.state_dict()["layers.1.mlp.up_proj.weight"].numpy(), want)
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+def test_numbers_are_to_the_bit_those_of_the_gguf_package(kind: str) -> None:
+    number = gguf.GGMLQuantizationType[kind]
+    values = np.random.default_rng(0).standard_normal((300, 32 * 40)).astype(np.float32) * 3
+    raw = gguf.quants.quantize(values, number)
+    found = floats_of_gguf(raw.reshape(-1), int(number), values.shape)
+    assert found is not None
+    np.testing.assert_array_equal(found.numpy(), gguf.quants.dequantize(raw, number))
+    assert floats_of_gguf(raw.reshape(-1)[:-1], int(number), values.shape) is None  # a file that ends early
 
 
 def test_a_folder_with_one_gguf_file_is_that_file(tmp_path: Path) -> None:
