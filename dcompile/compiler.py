@@ -339,11 +339,14 @@ def _installed() -> Iterator[None]:
 
 
 def _copy_texts(folder: Path, strategy: Strategy, model: Model) -> None:
-    """What an artifact says of itself and how it speaks: strategy, modules, trees, tokenizer, chat template."""
+    """What an artifact says of itself and how it speaks: strategy, modules, rows, trees, tokenizer, chat template."""
     (folder / "strategy.dcs").write_text(strategy.text, encoding="utf-8")
     for module in strategy.modules:
         (folder / MODULES).mkdir(exist_ok=True)
         (folder / MODULES / f"{module.name}.{module.format}").write_bytes(module.data)
+    for rows in strategy.rows:
+        (folder / MODULES).mkdir(exist_ok=True)
+        (folder / MODULES / f"{rows.name}.safetensors").write_bytes(rows.data)
     for extern in strategy.externs:
         (folder / RULES).mkdir(exist_ok=True)
         (folder / RULES / f"{extern.name}.py").write_text(extern.text, encoding="utf-8")

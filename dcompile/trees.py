@@ -13,13 +13,17 @@ from dcompile.source import Source, Span
 LIMIT = 1024
 """The most nodes that a tree may have, the root included: a call is fed all of them."""
 
+AHEAD, CARRIES = "ahead", "carries"
+"""Facts: which appended row a node is, and how many rows a node carries."""
+
 K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Tree:
     """Nodes 0 (the root) to n - 1; `parents[i]` < i (the root's is 0) and `ranks[i]` says which child of its parent
-    node i is, from 0. Nodes stand in order of depth. `facts`: further numbers of the nodes by name."""
+    node i is, from 0. Nodes stand in order of depth, appended rows (`attach`) behind all others. `facts`: further
+    numbers of the nodes by name."""
 
     parents: tuple[int, ...]
     ranks: tuple[int, ...]
@@ -39,7 +43,18 @@ class Tree:
 
     @property
     def depth(self) -> int:
-        return max(self.depths)
+        """How deep a token may stand."""
+        return max(self.depths[: self.proper])
+
+    @property
+    def proper(self) -> int:
+        """How many nodes hold a token: all but the appended rows, which stand behind them."""
+        return self.ahead.count(0)
+
+    @cached_property
+    def ahead(self) -> tuple[int, ...]:
+        """Which of the rows appended behind a node each one is, from 1; 0 of a node that holds a token."""
+        return dict(self.facts).get(AHEAD, (0,) * self.size)
 
     @cached_property
     def ancestors(self) -> tuple[tuple[int, ...], ...]:
@@ -65,7 +80,8 @@ class Tree:
         def earlier(node: int) -> tuple[int, ...]:
             return tuple(i for i in range(1, node) if self.parents[i] == self.parents[node] and not looking[i])
 
-        return ((), *(() if looking[node] else earlier(node) for node in range(1, self.size)))
+        free = [bool(look or ahead) for look, ahead in zip(looking, self.ahead, strict=True)]
+        return ((), *(() if free[node] else earlier(node) for node in range(1, self.size)))
 
     def fact(self, name: str) -> tuple[int, ...]:
         """`depth`, `rank`, or one of `facts`, of every node."""
@@ -118,6 +134,25 @@ def lookahead(window: int, ngram: int, guesses: int) -> Tree:
     return Tree(tree.parents, tree.ranks, facts)
 
 
+def attach(tree: Tree, count: int) -> Tree:
+    """The tree with `count` rows appended behind each node, one below the other, or as many as it `carries`. They stand
+    behind all nodes, those of one node together; their fact `ahead` is 1, 2, ... and that of the nodes 0."""
+    carries = dict(tree.facts).get(CARRIES, (count,) * tree.size)
+    parents, ranks, ahead = list(tree.parents), list(tree.ranks), [0] * tree.size
+    for node in range(tree.size):
+        for row in range(min(carries[node], count)):
+            ranks.append(len(tree.children[node]) if row == 0 else 0)
+            parents.append(node if row == 0 else len(parents) - 1)
+            ahead.append(row + 1)
+    if len(parents) > LIMIT:
+        raise error(
+            "bad-tree", f"with the appended rows these are {len(parents)} nodes, and {LIMIT} is the most", FEWER
+        )
+    rows = (0,) * (len(parents) - tree.size)
+    facts = tuple((name, (*numbers, *rows)) for name, numbers in tree.facts if name != CARRIES)
+    return Tree(tuple(parents), tuple(ranks), (*facts, (AHEAD, tuple(ahead))))
+
+
 def paths(shape: Sequence[Sequence[int]]) -> Tree:
     """The tree with a node at each of these paths of ranks: `[0]` is the root's first child, `[0, 1]` its second.
 
@@ -136,7 +171,8 @@ def paths(shape: Sequence[Sequence[int]]) -> Tree:
 
 
 def read(text: str, path: str) -> Tree:
-    """A tree file: a line `NODE PARENT RANK` for each node but the root, which is 0; `#` starts a comment.
+    """A tree file: a line `NODE PARENT RANK` for each node but the root, which is 0; `#` starts a comment. A fourth
+    number says how many of the appended rows the node carries (all: it, and always the root).
 
     The lines may stand in any order and the numbers be any; nodes are counted anew by depth, parent and rank.
     Raises CompileError `bad-tree` with every mistake of the first kind found, each at its line.
@@ -144,10 +180,11 @@ def read(text: str, path: str) -> Tree:
     source = Source(path, text)
     lines: dict[int, Span] = {}
     nodes: dict[int, tuple[int, int]] = {}
+    carries: dict[int, int] = {}
     found: list[Diagnostic] = []
     for span, words in _lines(source):
         numbers = [int(w) for w in words if w.isascii() and w.isdigit() and len(w) < 10]
-        if len(words) != 3 or len(numbers) != 3:
+        if len(words) not in (3, 4) or len(numbers) != len(words):
             found.append(_bad(span, "a line is `NODE PARENT RANK`: three numbers from 0", "not three numbers"))
         elif numbers[0] == 0:
             found.append(_bad(span, "node 0 is the root, which is not listed", "node 0"))
@@ -156,6 +193,7 @@ def read(text: str, path: str) -> Tree:
             found.append(_bad(span, f"node {numbers[0]} stands twice", "again", again))
         else:
             lines[numbers[0]], nodes[numbers[0]] = span, (numbers[1], numbers[2])
+            carries.update((numbers[0], n) for n in numbers[3:])
     if not found and not nodes:
         found.append(_bad(Span(0, 1, source), "the tree has no node below its root", ""))
     if not found:
@@ -165,12 +203,18 @@ def read(text: str, path: str) -> Tree:
         found.append(_bad(span, f"{len(nodes) + 1} nodes with the root, and {LIMIT} is the most", "", help=FEWER))
     if found:
         raise CompileError(found)
-    return _ordered(nodes, 0)
+    made = _ordered(nodes, 0)
+    if not carries:
+        return made
+    order = _reached(nodes, 0)
+    return Tree(made.parents, made.ranks, ((CARRIES, tuple(carries.get(node, LIMIT) for node in order)),))
 
 
 def written(tree: Tree) -> str:
     """The lines of a tree file."""
-    return "".join(f"{i} {tree.parents[i]} {tree.ranks[i]}\n" for i in range(1, tree.size))
+    carries = dict(tree.facts).get(CARRIES)
+    rows = [""] * tree.size if carries is None else [f" {n}" for n in carries]
+    return "".join(f"{i} {tree.parents[i]} {tree.ranks[i]}{rows[i]}\n" for i in range(1, tree.size))
 
 
 FEWER = "fewer children at the first levels cut the most"

@@ -79,6 +79,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         span, named = self._span(meta), self._ident(name)
         return syntax.Module(span, named, self._ident(taken), inputs, self._ident(given), outputs, self._text(path))
 
+    def rows(self, meta: Meta, c: list[Any]) -> syntax.Rows:
+        return syntax.Rows(self._span(meta), self._ident(c[0]), c[1], self._text(c[2]))
+
     def taken(self, meta: Meta, c: list[Any]) -> syntax.Taken:
         return syntax.Taken(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2] or ())
 
@@ -174,9 +177,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return syntax.Branches(self._span(meta), named, start, stop, body, inside, tokens, region)
 
     def draft(self, meta: Meta, c: list[Any]) -> syntax.Draft:
-        name, shape, root, (field, tokens, model, drawn) = c
-        named, at = self._ident(name), self._ident(root)
-        return syntax.Draft(self._span(meta), named, shape, at, field, tokens, model, drawn)
+        name, shape, rows, root, (field, tokens, model, drawn) = c
+        named, at, behind = self._ident(name), self._ident(root), self._maybe(rows)
+        return syntax.Draft(self._span(meta), named, shape, at, field, tokens, model, drawn, behind)
 
     def drafted(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
         return self._ident(c[0]), c[1], None, None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
-from dcompile.dsl import dists, externs, modules, progress, proposals, readable, shadows, shapes
+from dcompile.dsl import dists, externs, modules, progress, proposals, readable, rows, shadows, shapes
 from dcompile.dsl.progress import head
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
@@ -86,7 +86,7 @@ def _canvas(strategy: Strategy) -> list[Diagnostic]:
 def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
     """Mistakes that show only with a model: its mask token, its attention, its shift; and modules without a file."""
     use = strategy.models[0]
-    out = modules.missing(strategy) + externs.missing(strategy)
+    out = modules.missing(strategy) + externs.missing(strategy) + rows.unfit(strategy, facts)
     if facts.mask_id is None and _masks(strategy):
         out.append(
             Diagnostic(

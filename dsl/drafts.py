@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import nodes, syntax, treelike
+from dcompile.dsl import nodes, rows, syntax, treelike
 from dcompile.dsl.scope import (
     WORDS,
     Broken,
@@ -35,7 +35,7 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     """`draft t = shape from last { token = ... }`, `draft t = chain(4) from last by small drawing sample`."""
     name = node.name
     _free(ctx, scope, name)
-    shape = treelike.shape(ctx, scope, node.shape)
+    shape, behind = rows.appended(ctx, scope, node, treelike.shape(ctx, scope, node.shape))
     if node.root.name != "last":
         ctx.fail("wrong-type", "a draft grows from `last`", node.root.span, help=f"`draft {name.name} = ... from last`")
     tokens, model, drawn = None, None, ""
@@ -46,7 +46,7 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     unique = ctx.unique(name.name)
     site, ctx.drafts = ctx.drafts, ctx.drafts + 1
     scope.names[name.name] = DraftName(unique, shape, drawn, model, name.span)  # type: ignore[arg-type]
-    return Draft(node.span, unique, shape, tokens, model, drawn, site)  # type: ignore[arg-type]
+    return Draft(node.span, unique, shape, tokens, model, drawn, site, behind)  # type: ignore[arg-type]
 
 
 def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:

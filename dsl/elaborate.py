@@ -12,6 +12,7 @@ from dcompile.dsl.checker import check
 from dcompile.dsl.declare import Setting, canvas, model, param, parameter, state
 from dcompile.dsl.externs import extern
 from dcompile.dsl.modules import module
+from dcompile.dsl.rows import rows
 from dcompile.dsl.scope import WORDS, Broken, Callable, Context, Failed, Scope, Value
 from dcompile.dsl.scores import score
 from dcompile.dsl.selection import FUNCTIONS, apply
@@ -19,11 +20,11 @@ from dcompile.dsl.statements import block
 from dcompile.dsl.tables import index
 from dcompile.dsl.treelike import tree
 from dcompile.source import Span
-from dcompile.strategy import Canvas, Extern, Module, Param, State, Strategy, TreeFile, Type
+from dcompile.strategy import Canvas, Extern, Module, Param, Rows, State, Strategy, TreeFile, Type
 
 LARGEST = 50_000
 DEEPEST = 200
-SET = (syntax.Param, syntax.Module, syntax.Extern, syntax.Tree)  # what `--set` may name
+SET = (syntax.Param, syntax.Module, syntax.Extern, syntax.Tree, syntax.Rows)  # what `--set` may name
 DECLARATIONS = (*SET, syntax.Model, syntax.Canvas, syntax.State, syntax.Require, syntax.Function)
 
 
@@ -109,6 +110,7 @@ class Declared:
     modules: list[Module] = field(default_factory=list)
     externs: list[Extern] = field(default_factory=list)
     trees: list[TreeFile] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
     lossless: bool = False
 
 
@@ -132,7 +134,8 @@ def _strategy(
     models, modules = tuple(ctx.models), tuple(given.modules)
     externs, files = tuple(given.externs), tuple(given.trees)
     name, lossless = node.name.name, given.lossless
-    strategy = Strategy(name, params, models, canvas_, states, body, lossless, text, modules, externs, files)
+    more = modules, externs, files, tuple(given.rows)
+    strategy = Strategy(name, params, models, canvas_, states, body, lossless, text, *more)
     if _oversized(strategy):
         ctx.diagnostics.append(_too_large(node))
     return strategy
@@ -158,6 +161,8 @@ def _declare(ctx: Context, scope: Scope, member: syntax.Stmt, settings: dict[str
                 given.states.append(state(ctx, scope, member))
             case syntax.Tree():
                 given.trees += tree(ctx, scope, member, settings)
+            case syntax.Rows():
+                given.rows.append(rows(ctx, scope, member, settings))
             case syntax.Require():
                 given.lossless = _require(ctx, member)
     except Failed:

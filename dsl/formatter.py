@@ -224,7 +224,8 @@ def simple(node: syntax.Stmt) -> str:
 
 
 def _draft(node: syntax.Draft) -> str:
-    head = f"draft {node.name.name} = {expr(node.shape, 'postfix')} from {node.root.name}"
+    head = f"draft {node.name.name} = {expr(node.shape, 'postfix')}"
+    head += (f" with {node.rows.name}" if node.rows else "") + f" from {node.root.name}"
     if node.model is not None:
         return f"{head} by {node.model.name}" + (f" drawing {node.drawn.name}" if node.drawn else "")
     assert node.field is not None and node.tokens is not None
@@ -240,7 +241,7 @@ def _accept(node: syntax.Accept) -> str:
 
 
 def declaration(node: syntax.Stmt) -> str:
-    """`param`, `model`, `module`, `extern`, `canvas`, `state`, `tree`."""
+    """`param`, `model`, `module`, `rows`, `extern`, `canvas`, `state`, `tree`."""
     match node:
         case syntax.Param(_, name, kind, default, low, high):
             typed = f": {kind.name}" if kind else ""
@@ -252,6 +253,8 @@ def declaration(node: syntax.Stmt) -> str:
             sizes = [", ".join(map(expr, d)) for d in (inputs, outputs)]
             form = f"{taken.name}[{sizes[0]}]) -> {given.name}[{sizes[1]}]"
             return f'module {name.name}({form} = "{path.value}"'
+        case syntax.Rows(_, name, count, path):
+            return f'rows {name.name}[{expr(count)}] = "{path.value}"'
         case syntax.Extern(_, name, parameters, kind, dimensions, path):
             takes = ", ".join(f"{p.name.name}: {p.kind.name}{_sized(p.dimensions)}" for p in parameters)
             return f'extern rule {name.name}({takes}) -> {kind.name}{_sized(dimensions)} = "{path.value}"'

@@ -16,6 +16,7 @@ from dcompile.dsl.scope import (
     DraftName,
     Failed,
     ModelName,
+    RowsName,
     Scope,
     Table,
     TokenList,
@@ -29,7 +30,7 @@ from dcompile.source import Span
 from dcompile.strategy import Expr
 
 DEEPEST = 16
-PASSED = (Distribution, ModelName, TokenList, Trained, Table, TreeName, DraftName)  # as they are
+PASSED = (Distribution, ModelName, TokenList, Trained, Table, TreeName, RowsName, DraftName)  # as they are
 
 
 def arguments(ctx: Context, scope: Scope, called: Callable, node: syntax.Apply) -> tuple[Scope, list[tuple[str, Expr]]]:

@@ -11,7 +11,7 @@ from typing import NoReturn
 from dcompile.diagnostic import Diagnostic, Label, suggest
 from dcompile.dsl import syntax
 from dcompile.source import Span
-from dcompile.strategy import RESERVED, Drawn, Expr, Extern, ModelUse, Module, Type
+from dcompile.strategy import RESERVED, Drawn, Expr, Extern, ModelUse, Module, Rows, Type
 from dcompile.trees import Tree
 
 
@@ -96,6 +96,13 @@ class TreeName:
 
 
 @dataclass(frozen=True)
+class RowsName:
+    """Declared rows."""
+
+    rows: Rows
+
+
+@dataclass(frozen=True)
 class DraftName:
     """A draft; `name` is unique. `model`: its drafter, None where its tokens come from an expression."""
 
@@ -112,7 +119,18 @@ class Broken:
 
 
 Binding = (
-    Value | Variable | Distribution | TokenList | ModelName | Trained | Callable | Table | TreeName | DraftName | Broken
+    Value
+    | Variable
+    | Distribution
+    | TokenList
+    | ModelName
+    | Trained
+    | Callable
+    | Table
+    | TreeName
+    | RowsName
+    | DraftName
+    | Broken
 )
 
 

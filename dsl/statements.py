@@ -13,6 +13,7 @@ from dcompile.dsl.scope import (
     DraftName,
     Failed,
     ModelName,
+    RowsName,
     Scope,
     Table,
     Trained,
@@ -195,7 +196,7 @@ def _assignable(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
     if isinstance(binding, Table):
         help = f"fill its cells: `{name.name}[{indices(binding.sizes)}] = ...`"
         ctx.fail("table-index", f"`{name.name}` is a table", name.span, help=help)
-    if isinstance(binding, (ModelName, Trained, Callable, TreeName)):
+    if isinstance(binding, (ModelName, Trained, Callable, TreeName, RowsName)):
         ctx.fail("not-assignable", f"`{name.name}` is taken by a declaration", name.span)
 
 

@@ -249,7 +249,8 @@ class Branches(Stmt):
 
 @dataclass(frozen=True)
 class Draft(Stmt):
-    """`draft name = shape from root { field = tokens }`, or `by model [drawing drawn]` in place of the braces."""
+    """`draft name = shape [with rows] from root { field = tokens }`, or `by model [drawing drawn]` in place of the
+    braces."""
 
     name: Ident
     shape: Expr
@@ -258,6 +259,7 @@ class Draft(Stmt):
     tokens: Expr | None
     model: Ident | None
     drawn: Ident | None
+    rows: Ident | None = None
 
 
 @dataclass(frozen=True)
@@ -341,6 +343,15 @@ class Module(Stmt):
     inputs: tuple[Expr, ...]
     given: Ident
     outputs: tuple[Expr, ...]
+    path: Text
+
+
+@dataclass(frozen=True)
+class Rows(Stmt):
+    """`rows name[count] = "path"`."""
+
+    name: Ident
+    count: Expr
     path: Text
 
 

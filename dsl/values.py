@@ -14,6 +14,7 @@ from dcompile.dsl.scope import (
     Distribution,
     DraftName,
     ModelName,
+    RowsName,
     Scope,
     Table,
     TokenList,
@@ -216,6 +217,9 @@ def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
             ctx.fail("table-index", f"`{name}` is a table", span, help=f"read one cell: `{name}[{indices(sizes)}]`")
         case TreeName():
             ctx.fail("wrong-type", f"`{name}` is a tree", span, help=f"`draft t = {name} from last ...`")
+        case RowsName():
+            help = f"`draft t = chain(4) with {name} from last ...`"
+            ctx.fail("wrong-type", f"`{name}` are rows, not a value", span, help=help)
         case DraftName():
             help = f"say what of it: `{name}.token`, `{name}.depth`, `{name}.accepted`, ..."
             ctx.fail("wrong-type", f"`{name}` is a draft, not a value", span, help=help)

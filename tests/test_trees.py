@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dcompile.diagnostic import CompileError
-from dcompile.trees import Tree, chain, expand, paths, read, written
+from dcompile.trees import Tree, attach, chain, expand, paths, read, written
 
 
 def test_a_file_is_numbered_anew_by_depth_parent_and_rank() -> None:
@@ -164,3 +164,19 @@ def test_bad_paths(shape: list[list[int]], message: str) -> None:
 def test_an_expansion_that_is_too_large() -> None:
     with pytest.raises(CompileError, match="4 x 20 x 20 gives more than 1024 nodes"):
         expand(4, 20, 20)
+
+
+def test_appended_rows_stand_behind_all_nodes() -> None:
+    tree = attach(expand(2, 1), 2)
+    assert tree.proper == 5 and tree.size == 15 and tree.depth == 2
+    assert tree.ahead == (0,) * 5 + (1, 2) * 5
+    assert tree.parents[5:] == (0, 5, 1, 7, 2, 9, 3, 11, 4, 13)
+    assert tree.depths[5:] == (1, 2, 2, 3, 2, 3, 3, 4, 3, 4)
+    assert tree.twins == (*expand(2, 1).twins, *[()] * 10)
+
+
+def test_a_file_says_how_many_rows_a_node_carries() -> None:
+    tree = read("1 0 0 1\n2 0 1\n3 1 0 0\n", "t")
+    assert attach(tree, 3).ahead == (0, 0, 0, 0, 1, 2, 3, 1, 1, 2, 3)
+    assert attach(read(written(tree), "t"), 3) == attach(tree, 3)
+    assert attach(tree, 3).fact("depth")[:4] == tree.depths

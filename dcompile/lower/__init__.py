@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
 from dcompile.lower import ending, forcing
+from dcompile.lower.appended import appended
 from dcompile.lower.calls import prefill
 from dcompile.lower.context import Context, used
 from dcompile.lower.expressions import DTYPES, value
@@ -38,10 +39,13 @@ def lower(
     model = models[strategy.models[0].name]
     networks = {m.name: network(m) for m in strategy.modules}
     inside = {name: weight for n in networks.values() for name, weight in n.weights.items()}
+    behind = {rows.name: appended(rows, model) for rows in strategy.rows}
+    inside |= {name: weight for n, rows in behind.items() for name, weight in rows.weights(n).items()}
     recorder = Recorder({**_weights(strategy, models), **inside})
     ctx = Context(
-        strategy, model, recorder, batch, capacity, rng, value, modules=networks, models=used(strategy, models)
-    )
+        strategy, model, recorder, batch, capacity, rng, value, modules=networks, models=used(strategy, models),
+        appended=behind,
+    )  # fmt: skip
     with recorder.recording():
         _inputs(ctx, draws)
         declare(ctx)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dcompile.lower.appended import Appended
 from dcompile.lower.fork import Fork
 from dcompile.lower.networks import Network
 from dcompile.models import Model
@@ -43,7 +44,8 @@ class Nodes(Frame):
     """The nodes of a draft tree in place of slots: `start` [B] is the root's slot. `tokens` [B, n] and which nodes are
     `live` [B, n]; `q` [B, n, V]: what a model drew their children from. `fresh`: behind the target's call, the nodes'
     keys and values by layer, and the words that its nodes carry;
-    `kept` [B, n]: behind accept, which nodes were. `rows`: the frame is of these nodes alone."""
+    `kept` [B, n]: behind accept, which nodes were. `rows`: the frame is of these nodes alone. `behind`: the rows that
+    are appended."""
 
     tree: Tree = ROOT
     tokens: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -53,6 +55,7 @@ class Nodes(Frame):
     tags: dict[str, str] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
     kept: Tensor | None = None
+    behind: str | None = None
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -128,7 +131,7 @@ class Context:
     `active`: the rows [B] that run here, None for all; `depth`: how many loops stand around. `sorted`: inside a take's
     predicate, which sorted places hold a position of its region, and where each one's segment starts. `fork`: inside
     branches, how their rows belong to the rows of the batch. `modules`: the
-    network of each module. `drafts`: the trees proposed.
+    network of each module. `drafts`: the trees proposed. `appended`: what declared rows hold.
     """
 
     strategy: Strategy
@@ -150,6 +153,7 @@ class Context:
     depth: int = 0
     fork: Fork | None = None
     drafts: dict[str, Nodes] = field(default_factory=dict)
+    appended: Mapping[str, Appended] = field(default_factory=dict)
 
     @property
     def first(self) -> Used:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import accepts, ending, scores
+from dcompile.lower.appended import adapted, embedded
 from dcompile.lower.calls import count, keep
 from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
@@ -31,7 +32,7 @@ def draft(ctx: Context, stmt: Draft) -> None:
     size = stmt.tree.size
     nodes = Nodes(
         last, size, tree=stmt.tree, tokens=torch.cat([root, torch.full((ctx.batch, size - 1), -1)], 1),
-        live=torch.arange(size).reshape(1, -1).expand(ctx.batch, size) == 0,
+        live=torch.arange(size).reshape(1, -1).expand(ctx.batch, size) == 0, behind=stmt.rows,
     )  # fmt: skip
     ctx.drafts[stmt.name] = propose(ctx, stmt, nodes) if stmt.model is not None else _filled(ctx, stmt, nodes)
 
@@ -45,6 +46,8 @@ def _filled(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
     for depth in range(1, stmt.tree.depth + 1) if chained else [stmt.tree.depth]:
         proposed = ctx.value(stmt.tokens, nodes).reshape(ctx.batch, -1).expand(ctx.batch, size)
         new = (depths == depth) if chained else depths > 0
+        if stmt.rows is not None:
+            new = new & (constant(stmt.tree.ahead) == 0)
         nodes = replace(nodes, tokens=torch.where(new, proposed, nodes.tokens))
     return replace(nodes, live=alive(ctx, stmt.tree, nodes.tokens))
 
@@ -74,8 +77,13 @@ def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tenso
     caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in used.layers]
     passed = Slots(caches, bias_of(stored), bias_of(sees.unsqueeze(0)))
     ids = torch.clamp(nodes.tokens, 0, used.model.facts.vocab - 1)
-    hidden = call_backbone(used.model.backbone, ids, slots - ctx.inputs["pad"].reshape(-1, 1), passed)
-    return hidden, passed.fresh
+    positions, backbone = slots - ctx.inputs["pad"].reshape(-1, 1), used.model.backbone
+    if nodes.behind is None:
+        return call_backbone(backbone, ids, positions, passed), passed.fresh
+    rows = ctx.appended[nodes.behind]
+    with adapted(backbone, nodes.tree, rows):
+        fed = embedded(backbone, nodes.tree, ids, rows)
+        return call_backbone(backbone, ids, positions, passed, embeds=fed), passed.fresh
 
 
 # ---------------------------------------------------------------- what is kept
@@ -101,7 +109,8 @@ def accept(ctx: Context, stmt: Accept) -> None:
     ctx.put(f"accepted_{stmt.draft}", torch.minimum(depth.reshape(-1), number))
     taken = torch.where((at > 0) & (at <= number.reshape(-1, 1)) & (at <= depth), path, -1)
     mine = taken.unsqueeze(1) == torch.arange(nodes.width).reshape(1, -1, 1)
-    ctx.drafts[stmt.draft] = replace(nodes, kept=mine.to(torch.int64).sum(2) > 0)
+    last = torch.gather(path, 1, torch.clamp(number - 1, 0, tree.depth).reshape(-1, 1))
+    ctx.drafts[stmt.draft] = replace(nodes, kept=(mine.to(torch.int64).sum(2) > 0) | _behind(nodes, last, number))
     _append(ctx, nodes, new, number)
     with ctx.recorder.tagged(**nodes.tags):
         _store(ctx, _used(ctx, stmt), nodes, path, number)
@@ -109,6 +118,14 @@ def accept(ctx: Context, stmt: Accept) -> None:
     ctx.values["filled"] = ctx.values["filled"] + number
     ctx.values["ended"] = ctx.values["ended"] | ended
     ctx.values["done"] = ctx.values["done"] | (ctx.values["filled"] >= ctx.inputs["length"])
+
+
+def _behind(nodes: Nodes, last: Tensor, number: Tensor) -> Tensor:
+    """Which nodes [B, n] are rows behind the one before the last token appended: `last` [B, 1], if any was."""
+    tree = nodes.tree
+    hosts = [next(i for i in reversed(path) if tree.ahead[i] == 0) for path in tree.ancestors]
+    rows = (constant(hosts) == last) & (constant(tree.ahead) > 0)
+    return rows & nodes.live & (number > 0).reshape(-1, 1)
 
 
 def _used(ctx: Context, stmt: Accept) -> Used:
@@ -122,6 +139,8 @@ def _deepest(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tens
     holds = ctx.value(stmt.where, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
     good = unbroken(nodes.tree, holds & nodes.live)
     size, depths = nodes.width, nodes.tree.depths
+    if nodes.behind is not None:
+        good = good & (constant(nodes.tree.ahead) == 0)
     rank = constant([depth * size + size - 1 - node for node, depth in enumerate(depths)])
     node = torch.argmax(torch.where(good, rank, -1).to(torch.float32), 1)
     token = scores.token(ctx, dist, nodes)

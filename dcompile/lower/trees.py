@@ -13,8 +13,11 @@ from dcompile.trees import Tree
 
 
 def alive(ctx: Context, tree: Tree, tokens: Tensor) -> Tensor:
-    """Which nodes [B, n] have a token of their own that no earlier child of the same parent has, down from the root."""
+    """Which nodes [B, n] have a token of their own that no earlier child of the same parent has, down from the root;
+    appended rows need none."""
     good = (tokens >= 0) & (tokens < ctx.model.facts.vocab)
+    if tree.proper < tree.size:
+        good = good | (constant(tree.ahead) > 0)
     if any(tree.twins):
         twins = [[a in tree.twins[b] for a in range(tree.size)] for b in range(tree.size)]
         same = (tokens.unsqueeze(2) == tokens.unsqueeze(1)) & constant(twins)
@@ -36,8 +39,9 @@ def ancestors(tree: Tree) -> Tensor:
 
 
 def paths(tree: Tree) -> Tensor:
-    """The nodes from the root down to each one [n, D + 1], itself again behind."""
-    return constant([[*path, *[path[-1]] * (tree.depth + 1 - len(path))] for path in tree.ancestors])
+    """The nodes from the root down to each one that holds a token [n, D + 1], itself again behind."""
+    above = tree.ancestors[: tree.proper]
+    return constant([[*path, *[path[-1]] * (tree.depth + 1 - len(path))] for path in above])
 
 
 def chances(ctx: Context, stream: int, nodes: Nodes) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dcompile.reference import sampling
+from dcompile.reference import appended, sampling
 from dcompile.reference.accepts import accept as accept_by
 from dcompile.reference.expressions import number, value
 from dcompile.reference.forward import forward
@@ -20,6 +20,7 @@ from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.reference.threefry import uniform
 from dcompile.reference.writes import follow, put, settle
 from dcompile.strategy import ACCEPT, DRAFT, Accept, Best, Call, Draft, Expr, Fill, ModelUse, Nodes, walk
+from dcompile.trees import Tree
 
 
 def draft(row: Row, stmt: Draft) -> None:
@@ -38,6 +39,8 @@ def draft(row: Row, stmt: Draft) -> None:
         for node in _level(drafted, depth):
             drafted.tokens[node] = int(proposed[node])
             _prune(row, drafted, node)
+    for node in range(stmt.tree.proper, stmt.tree.size):
+        drafted.live[node] = drafted.live[stmt.tree.parents[node]]
 
 
 def over(row: Row, drafted: Drafted, expr: Expr) -> Tensor:
@@ -50,7 +53,7 @@ def over(row: Row, drafted: Drafted, expr: Expr) -> Tensor:
 
 
 def _level(drafted: Drafted, depth: int) -> list[int]:
-    return [node for node, d in enumerate(drafted.tree.depths) if d == depth]
+    return [node for node in range(drafted.tree.proper) if drafted.tree.depths[node] == depth]
 
 
 def _prune(row: Row, drafted: Drafted, node: int) -> None:
@@ -162,14 +165,37 @@ def call(row: Row, stmt: Call) -> None:
     logits[0] = first
     for node in _leaves(drafted):
         logits[list(drafted.tree.ancestors[node][1:])] = _chain(row, stmt.model, use, drafted, node)
+    _appended(row, stmt, drafted, logits)
     heat = None if stmt.temperature is None else float(number(row, stmt.temperature))
     row.dists[stmt.name] = _tree_dist(row, drafted, range(drafted.tree.size), logits, stmt.site, heat)
 
 
+def _appended(row: Row, stmt: Call, drafted: Drafted, logits: Tensor) -> None:
+    """What is predicted at the rows behind each node."""
+    tree, model = drafted.tree, row.models[stmt.model]
+    use = next(m for m in row.strategy.models if m.name == stmt.model)
+    assert isinstance(stmt.feed, Nodes)
+    for node in range(tree.proper):
+        rows = [i for i in range(tree.proper, tree.size) if node in tree.ancestors[i] and _host(tree, i) == node]
+        if not rows or not drafted.live[node]:
+            continue
+        path = tree.ancestors[node][1:]
+        tokens = row.tokens[: drafted.root + 1] + [drafted.tokens[i] for i in path]
+        fed = range(drafted.root + 1, drafted.root + 1 + len(path))
+        given = next(r for r in row.strategy.rows if r.name == _drafting(row, stmt.feed.draft).rows)
+        logits[rows] = appended.logits(model, use, row.memories[stmt.model], tokens, fed, given, len(rows))
+
+
+def _host(tree: Tree, row: int) -> int:
+    """The node that an appended row hangs at."""
+    return next(i for i in reversed(tree.ancestors[row]) if tree.ahead[i] == 0)
+
+
 def _leaves(drafted: Drafted) -> list[int]:
-    """The live nodes below the root that no live node stands below."""
-    inner = {drafted.tree.parents[i] for i in range(1, drafted.tree.size) if drafted.live[i]}
-    return [i for i in range(1, drafted.tree.size) if drafted.live[i] and i not in inner]
+    """The live nodes below the root that hold a token, and that none such stands below."""
+    tokens = range(1, drafted.tree.proper)
+    inner = {drafted.tree.parents[i] for i in tokens if drafted.live[i]}
+    return [i for i in tokens if drafted.live[i] and i not in inner]
 
 
 def _tree_dist(
@@ -179,7 +205,7 @@ def _tree_dist(
     is the one that plain decoding makes."""
     paths = [drafted.tree.ancestors[i][1:] for i in nodes]
     said = frozenset(row.tokens[: row.end])
-    seen = [said | {drafted.tokens[i] for i in path} for path in paths]
+    seen = [said | {drafted.tokens[i] for i in path if drafted.tokens[i] >= 0} for path in paths]
     committed, targets = [row.filled + len(p) for p in paths], [drafted.root + len(p) + 1 for p in paths]
     heat = row.controls.temperature if heat is None else heat
     return Dist(
@@ -204,7 +230,9 @@ def accept(row: Row, stmt: Accept) -> bool:
     ends = [n for n, token in enumerate(new, 1) if token in row.controls.eos_ids]
     new = new[: min([row.length - row.filled, *ends])]
     row.accepted[stmt.draft] = min(len(path) - 1, len(new))
-    drafted.kept = frozenset(path[1 : len(new) + 1])
+    tree, last = drafted.tree, path[min(len(path), len(new)) - 1]
+    behind = {i for i in range(tree.proper, tree.size) if drafted.live[i] and new and _host(tree, i) == last}
+    drafted.kept = frozenset({*path[1 : len(new) + 1], *behind})
     row.judged.append(_judged(row, stmt, drafted, dist))
     first = row.end
     row.filled += len(new) if row.forced is None else sum(call == row.calls for call in row.forced.order)
@@ -219,17 +247,18 @@ def accept(row: Row, stmt: Accept) -> bool:
 
 
 def _judged(row: Row, stmt: Accept, drafted: Drafted, dist: Dist) -> Judged:
+    kept = frozenset(i for i in drafted.kept if i < drafted.tree.proper)
     if drafted.q is None:
-        return Judged(stmt.draft, drafted.kept)
+        return Judged(stmt.draft, kept)
     p = distribution(dist.processed[0], dist.warped[0], row.controls.temperature <= 0)
-    return Judged(stmt.draft, drafted.kept, p, drafted.q[0])
+    return Judged(stmt.draft, kept, p, drafted.q[0])
 
 
 def _deepest(row: Row, stmt: Accept, drafted: Drafted) -> int:
     """The deepest node whose whole path holds, of equal depth the lowest."""
     assert stmt.where is not None
     holds, tree = over(row, drafted, stmt.where), drafted.tree
-    good = [i for i in range(tree.size) if all(drafted.live[j] and holds[j] for j in tree.ancestors[i][1:])]
+    good = [i for i in range(tree.proper) if all(drafted.live[j] and holds[j] for j in tree.ancestors[i][1:])]
     return max(good, key=lambda i: (tree.depths[i], -i))
 
 
@@ -239,15 +268,15 @@ def _by_rule(row: Row, stmt: Accept, drafted: Drafted, dist: Dist) -> tuple[int,
     p = torch.stack([distribution(a, b, cold) for a, b in zip(dist.processed, dist.warped, strict=True)])
     u = [_uniform(row, ACCEPT + stmt.site, drafted, node) for node in range(drafted.tree.size)]
     _visited(row, ACCEPT + stmt.site, drafted)
-    distinct = _draft_of(row, stmt).drawn == "distinct"
+    distinct = _drafting(row, stmt.draft).drawn == "distinct"
     allowed = None if stmt.where is None else [bool(x) for x in over(row, drafted, stmt.where)]
     return accept_by(
         stmt.rule, drafted.tree, drafted.tokens, drafted.live, p, drafted.q, u, distinct=distinct, allowed=allowed
     )
 
 
-def _draft_of(row: Row, stmt: Accept) -> Draft:
-    return next(n for n in walk(row.strategy.body) if isinstance(n, Draft) and n.name == stmt.draft)
+def _drafting(row: Row, name: str) -> Draft:
+    return next(n for n in walk(row.strategy.body) if isinstance(n, Draft) and n.name == name)
 
 
 def fill(row: Row, stmt: Fill) -> None:

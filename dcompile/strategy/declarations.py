@@ -103,6 +103,22 @@ class TreeFile:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows that a call on a draft is fed behind each of its nodes: `count` embeddings of `width` numbers in place of
+    tokens (float32, little-endian, row by row). `adapters`: low-rank matrices A [r, inputs] and B [outputs, r] by the
+    name of a linear layer of the model: x becomes Wx + BAx at these rows, and at no other. `data` is the file; where it
+    is not there it and what it holds are empty."""
+
+    name: str
+    count: int
+    width: int
+    embeddings: bytes = field(default=b"", repr=False)
+    adapters: tuple[tuple[str, Layer, Layer], ...] = ()
+    data: bytes = field(default=b"", repr=False)
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
 class Canvas:
     """The answer: all `masked`, all masked but holding random tokens (`uniform`), or `empty` (it grows by `append`).
     `multiple`: the canvas is made longer so that its length, counted from position 0 ("canvas") or from the answer's
@@ -129,3 +145,4 @@ class Strategy:
     modules: tuple[Module, ...] = ()
     externs: tuple[Extern, ...] = ()
     trees: tuple[TreeFile, ...] = ()
+    rows: tuple[Rows, ...] = ()

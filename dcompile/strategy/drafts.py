@@ -5,6 +5,10 @@ depth; it attends to what is stored, to its ancestors, and to itself. `Type.each
 for each node; `Field` is the node's own token and position, and a `Score` of a call on the tree is what the model
 predicts to follow the node. A token below 0 is none: that node and all below it are dead, and so is a node whose token
 an earlier child of the same parent has.
+
+Appended rows (`Draft.rows`) are nodes too, behind all others: each node carries a chain of them, fed embeddings of
+their own in place of tokens. They live as their node does, whatever is drafted for them; nothing is ever accepted
+there, so their keys and values are never stored, and no node that holds a token sees them.
 """
 
 from __future__ import annotations
@@ -86,7 +90,8 @@ class Accepted(Expr):
 
 @dataclass(frozen=True)
 class Kept(Expr):
-    """Which nodes of a draft its last `Accept` took into the text (bool over nodes); the root is none of them."""
+    """Which nodes of a draft its last `Accept` took into the text (bool over nodes); the root is none of them. Of the
+    appended rows: those of the node before the last token that was appended."""
 
     draft: str
 
@@ -102,6 +107,7 @@ class Draft(Stmt):
     q without replacement; at temperature 0 the likeliest in order), `top` (the likeliest in order at any temperature),
     `greedy` (the likeliest but for the last, which is drawn from the rest). A draw's stream is DRAFT + `site`, its
     position that of the node; nodes of one depth are draws of one position, one after the other, dead ones too.
+    `rows`: what is appended behind each node (`tree` has nodes for it).
     """
 
     name: str
@@ -110,6 +116,7 @@ class Draft(Stmt):
     model: str | None
     drawn: Drawn
     site: int
+    rows: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dcompile.trees import Tree
+from dcompile.trees import CARRIES, Tree, paths
 from dcompile.tuning.search import Cost, Rates, best_tree, tokens
 
 ALONE = Tree((0,), (0,))
@@ -77,6 +77,25 @@ def ends(tree: Tree, rates: Rates) -> list[float]:
         row = rates[tree.depths[node] - 1]
         reached.append(reached[tree.parents[node]] * (row[tree.ranks[node]] if tree.ranks[node] < len(row) else 0.0))
     return [reached[node] - sum(reached[kid] for kid in tree.children[node]) for node in range(tree.size)]
+
+
+def joined(found: Family) -> Tree:
+    """The trees of a family laid over each other, as one call of a fixed shape has them: each node carries the most
+    that it carries in any of them. In state s the nodes to depth s have guesses."""
+    carries: dict[tuple[int, ...], int] = {}
+    for tree, carried in zip(found.trees, found.prompts, strict=True):
+        for path, number in zip(_paths(tree), carried, strict=True):
+            carries[path] = max(number, carries.get(path, 0))
+    whole = paths([path for path in carries if path])
+    return Tree(whole.parents, whole.ranks, ((CARRIES, tuple(carries[path] for path in _paths(whole))),))
+
+
+def _paths(tree: Tree) -> list[tuple[int, ...]]:
+    """The ranks on the way from the root to each node."""
+    found: list[tuple[int, ...]] = [()]
+    for node in range(1, tree.size):
+        found.append((*found[tree.parents[node]], tree.ranks[node]))
+    return found
 
 
 def _moves(tree: Tree, rates: Rates, prompts: Sequence[int], states: int) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
 DRAFTED = ("block_verification", "greedy_drafts", "sequoia", "speculative", "specinfer", "spectr", "traversal")
 GUIDED = {"guided": "guide", **dict.fromkeys(DRAFTED, "small")}  # those with a second model, of LLAMA's kind; its name
 SMALL = {"shape": str(Path(__file__).with_name("small.tree"))}
+PROMPTS, MASKS = (str(Path(__file__).with_name(f"{n}.safetensors")) for n in ("prompts", "masks"))  # random ones
 HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
 
@@ -65,7 +66,9 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "local_leap": ("tiny-llada", {"block": 16}),
     "lookahead": (LLAMA, {"window": 4, "ngram": 3, "guesses": 2}),
     "maskgit": ("tiny-llada", {"steps": 6}),
+    "multi_token": (LLAMA, {"width": 3, "masks": MASKS}),
     "paraformer": ("tiny-llada", {}),
+    "ppd": (LLAMA, {"prompts": PROMPTS}),
     "prompt_lookup": (LLAMA, {"width": 4}),
     "prophet": ("tiny-llada", {"block": 16}),
     "rcr": ("tiny-llada", {"block": 16, "steps": 6}),

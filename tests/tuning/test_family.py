@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from dcompile.trees import expand, paths
-from dcompile.tuning.family import carried, ends, family, fastest, steady
+from dcompile.dsl import STANDARD
+from dcompile.trees import attach, expand, paths, read
+from dcompile.tuning.family import carried, ends, family, fastest, joined, steady
 from dcompile.tuning.search import Cost
 
 RATES = [(0.6, 0.15, 0.1), (0.4, 0.15), (0.3, 0.1)]
@@ -68,3 +69,14 @@ def test_the_fastest_family_under_a_cost() -> None:
     wide = fastest(RATES, 2, (2, 4, 8, 12), flat)
     assert wide is not None and wide.positions > 8
     assert fastest(RATES, 2, (2, 4, 8, 12), steep) is None
+
+
+def test_one_tree_holds_all_of_a_family() -> None:
+    """What the standard library's tree for PPD is."""
+    rates = [tuple(0.4 * 0.7**depth * 0.45**rank for rank in range(10)) for depth in range(3)]
+    found = family(rates, 3, 32)
+    assert found is not None
+    whole = attach(joined(found), 3)
+    for tree, carried_ in zip(found.trees, found.prompts, strict=True):
+        assert tree.size + sum(carried_) <= whole.size < 2 * found.positions
+    assert attach(read((STANDARD / "ppd.tree").read_text(), "ppd.tree"), 3) == whole

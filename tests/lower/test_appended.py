@@ -1,0 +1,152 @@
+"""Rows appended behind the nodes of a draft: what they predict is the oracle's, and the nodes never feel them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dcompile.diagnostic import CompileError
+from dcompile.lower import drafts, lower
+from dcompile.lower.appended import Appended, adapted
+from dcompile.lower.context import Context
+from dcompile.record import constant
+from dcompile.strategy import Strategy
+from dcompile.trees import Tree
+from tests.lower.test_drafts import LENGTH, MATCH, PROMPTS, both
+from tests.passes.rows import model, oracle, read
+
+FEW = Path(__file__).parents[1] / "backends" / "small.tree"
+LAYERS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four embeddings and adapters of rank 3, large enough to change what is predicted."""
+    torch.manual_seed(1)
+    tensors = {"embeddings": torch.randn(4, 16) * 0.5}
+    for name, layer in model().backbone.named_modules():
+        if isinstance(layer, nn.Linear) and name.endswith(LAYERS):
+            outputs, inputs = layer.weight.shape
+            tensors[f"{name}.lora_A"] = torch.randn(3, inputs) * 0.4
+            tensors[f"{name}.lora_B"] = torch.randn(outputs, 3) * 0.4
+    place = tmp_path_factory.mktemp("rows") / "rows.safetensors"
+    save_file(tensors, place)
+    return place
+
+
+def program(rows: Path, shape: str, accept: str = MATCH, count: int = 3, **settings: str) -> Strategy:
+    return read(
+        f"""strategy s {{
+  model lm: causal
+  rows behind[{count}] = "nowhere.safetensors"
+  state guess: token[{count}, 4] = 5
+  state reach: int[1] = 0
+  tree few = "{settings.get("few", FEW)}"
+  canvas answer = empty(length)
+  repeat {{
+    draft t = {shape} with behind from last {{ token = guess[depth - 1, rank] if depth <= reach[0] else none }}
+    p = lm(t)
+    {accept}
+    reach[0] = 0
+    reach[0] = t.ahead where t.kept
+    guess[t.ahead - 1] = p.top(4) where t.kept
+  }} until eos
+}}""",
+        behind=str(rows), **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "heat"),
+    [("chain(3)", 0.0), ("expand(3, 2)", 0.9), pytest.param("expand(3, 2)", 0.0, marks=pytest.mark.slow)],
+)
+def test_rows_guess_and_the_tokens_are_those_of_plain_decoding(rows: Path, shape: str, heat: float) -> None:
+    want, got = both(program(rows, shape), {"lm": model()}, temperature=heat, seed=3)
+    assert got == want
+    plain = oracle(read("greedy"), PROMPTS, LENGTH, temperature=heat, seed=3)
+    assert [row.answer for row in want] == [row.answer for row in plain]
+
+
+@pytest.mark.parametrize("shape", ["chain(2)", "expand(3, 2)"])
+def test_what_rows_predict_is_what_the_oracle_says(rows: Path, shape: str) -> None:
+    """Every guess is accepted, so that it is read in the answer."""
+    strategy = program(rows, shape, "accept t where rank < 9")
+    want, got = both(strategy, {"lm": model()})
+    assert got == want
+    assert all(row.calls < len(row.answer) for row in want)
+    assert [r.answer for r in want] != [r.answer for r in oracle(read("greedy"), PROMPTS, LENGTH)]
+
+
+def everywhere(backbone: nn.Module, tree: Tree, given: Appended) -> AbstractContextManager[None]:
+    return adapted(backbone, replace(tree, facts=(("ahead", (1,) * tree.size),)), given)
+
+
+def shown(tree: Tree) -> Tensor:
+    return constant([[a <= n or a >= tree.proper for a in range(tree.size)] for n in range(tree.size)])
+
+
+FAULTS = {
+    "adapters act on the nodes too": mock.patch.object(drafts, "adapted", everywhere),
+    "nodes see the rows": mock.patch.object(drafts, "ancestors", shown),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_changes_tokens(rows: Path, fault: str) -> None:
+    strategy = replace(program(rows, "chain(3)"), name=fault)
+    with FAULTS[fault]:
+        want, got = both(strategy, {"lm": model()})
+    assert [r.answer for r in got] != [r.answer for r in want]
+
+
+def test_a_row_that_was_kept_would_be_seen(rows: Path) -> None:
+    """An accept that takes rows for nodes writes what is no token."""
+
+    def all_nodes(ctx: Context, tree: Tree, tokens: Tensor) -> Tensor:
+        return torch.ones_like(tokens, dtype=torch.bool)
+
+    strategy = replace(program(rows, "chain(2)", "accept t where rank < 9"), name="kept")
+    with mock.patch.object(drafts, "alive", all_nodes):
+        want, got = both(strategy, {"lm": model()})
+    assert [r.answer for r in got] != [r.answer for r in want]
+
+
+def test_rows_may_be_fewer_where_the_tree_says_so(rows: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.tree"
+    few.write_text("1 0 0 1\n2 0 1 0\n3 1 0 2\n")
+    strategy = program(rows, "few", few=str(few))
+    (draft,) = (n for n in strategy.body[0].body if type(n).__name__ == "Draft")  # type: ignore[attr-defined]
+    assert draft.tree.ahead == (0, 0, 0, 0, 1, 2, 3, 1, 1, 2)
+    want, got = both(strategy, {"lm": model()})
+    assert got == want
+    assert [r.answer for r in want] == [r.answer for r in oracle(read("greedy"), PROMPTS, LENGTH)]
+
+
+def test_an_adapter_of_no_layer_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "wrong.safetensors"
+    pair = {"layers.7.mlp.up_proj.lora_A": torch.zeros(2, 16), "layers.7.mlp.up_proj.lora_B": torch.zeros(24, 2)}
+    save_file({"embeddings": torch.zeros(3, 16), **pair}, place)
+    with pytest.raises(CompileError) as caught:
+        lower(program(place, "chain(1)"), model())
+    assert "error[wrong-rows]: `behind` adapts `layers.7.mlp.up_proj`, 16 to 24: no linear layer" in str(caught.value)
+
+
+@pytest.mark.parametrize(("tensors", "says"), [
+    ({"embeddings": torch.zeros(2, 16)}, "holds 2 rows, and 3 are declared"),
+    ({"embedding": torch.zeros(3, 16)}, "holds `embedding`, and no `embeddings`"),
+    ({"embeddings": torch.zeros(3, 16).half()}, "holds `embeddings` as F16 [3, 16]"),
+    ({"embeddings": torch.zeros(3, 16), "q.lora_A": torch.zeros(2, 16)}, "holds no pair `q.lora_A`"),
+])  # fmt: skip
+def test_a_wrong_file_is_refused(tmp_path: Path, tensors: dict[str, Tensor], says: str) -> None:
+    place = tmp_path / "wrong.safetensors"
+    save_file(tensors, place)
+    with pytest.raises(CompileError) as caught:
+        program(place, "chain(1)")
+    assert f"error[wrong-rows]: the file of `behind` {says}" in str(caught.value)
