@@ -157,13 +157,26 @@ def thresholds(run: Outcome, tree: Tree, count: int) -> Tensor:
     """[count, n]: below which u[i] the node that is reached changes, when ancestors of i pass and others fail."""
     n = tree.size
     draft, node = torch.arange(count).repeat_interleave(n - 1), torch.arange(1, n).repeat(count)
-    held = torch.full((n, n), HIGH, dtype=torch.float64)
-    for i in range(n):
-        held[i, list(tree.ancestors[i][:-1])] = LOW
-    u = held[node]
-    base, _ = run(draft, u)
-    place = _bisect(lambda m: run(draft, u.scatter(1, node.unsqueeze(1), m.unsqueeze(1)))[0] != base, len(draft))
+    places = []
+    for passing in (_above(tree, False), _above(tree, True)):  # a sibling of the same token may stand for an ancestor
+        u = torch.where(passing, LOW, HIGH).double()[node]
+        base, _ = run(draft, u)
+        places.append(_steps(run, draft, node, u, base))
+    place = torch.maximum(*places)
     return torch.cat([torch.ones(count, 1, dtype=torch.float64), place.reshape(count, n - 1)], 1)
+
+
+def _above(tree: Tree, siblings: bool) -> Tensor:
+    """Which nodes stand between the root and each node [n, n], with their `siblings` or without."""
+    out = torch.zeros((tree.size, tree.size), dtype=torch.bool)
+    for i, path in enumerate(tree.ancestors):
+        for j in path[1:-1]:
+            out[i, list(tree.children[tree.parents[j]]) if siblings else [j]] = True
+    return out
+
+
+def _steps(run: Outcome, draft: Tensor, node: Tensor, u: Tensor, base: Tensor) -> Tensor:
+    return _bisect(lambda m: run(draft, u.scatter(1, node.unsqueeze(1), m.unsqueeze(1)))[0] != base, len(draft))
 
 
 @dataclass(frozen=True)
