@@ -225,7 +225,8 @@ def test_how_it_looks() -> None:
 
 RULED = "draft t = {shape} from last by small drawing {drawn}\np = lm(t)\naccept t by {rule}(p, t.q)"
 SOUND = {
-    "recursive": {"sample"}, "recursive_distinct": {"distinct", "sample"}, "kseq": {"sample"}, "greedy": {"greedy", "distinct", "sample"},
+    "recursive": {"sample"}, "recursive_distinct": {"distinct", "sample"}, "kseq": {"sample"},
+    "greedy": {"greedy", "distinct", "sample"},
     "traversal": {"sample", "distinct"},
 }  # fmt: skip
 
