@@ -177,15 +177,18 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return syntax.Branches(self._span(meta), named, start, stop, body, inside, tokens, region)
 
     def draft(self, meta: Meta, c: list[Any]) -> syntax.Draft:
-        name, shape, rows, root, (field, tokens, model, drawn) = c
+        name, shape, rows, root, (given, model, drawn) = c
         named, at, behind = self._ident(name), self._ident(root), self._maybe(rows)
-        return syntax.Draft(self._span(meta), named, shape, at, field, tokens, model, drawn, behind)
+        return syntax.Draft(self._span(meta), named, shape, at, given, model, drawn, behind)
 
     def drafted(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
-        return self._ident(c[0]), c[1], None, None
+        return tuple(n for n in c if n is not None), None, None
+
+    def given(self, meta: Meta, c: list[Any]) -> syntax.Given:
+        return syntax.Given(self._span(meta), self._ident(c[0]), c[1])
 
     def drafter(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
-        return None, None, self._ident(c[0]), self._maybe(c[1])
+        return (), self._ident(c[0]), self._maybe(c[1])
 
     def accept_where(self, meta: Meta, c: list[Any]) -> syntax.Accept:
         return syntax.Accept(self._span(meta), self._ident(c[0]), None, None, c[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dcompile.diagnostic import Diagnostic, Label
-from dcompile.dsl import nodes, syntax
+from dcompile.dsl import nodes, places, syntax
 from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import Context, Distribution, Failed, Scope, Value, Variable, lookup
 from dcompile.dsl.values import builtin, described, value
@@ -72,13 +72,15 @@ def whole(ctx: Context, scope: Scope, node: syntax.Expr, what: str) -> Expr:
         return Literal(DIST, node.span, NONE)
     if isinstance(node, syntax.Attribute) and node.name.name == "warped":
         found = _distribution(ctx, scope, node.value)
+        _kept(ctx, scope, found, node.span)
         return Score(DIST, node.span, found.name, "dist", None, True)
     if isinstance(node, syntax.Word) and builtin(scope, node.span, node.name) is None:
         binding = lookup(ctx, scope, node.name, node.span)
         if isinstance(binding, Distribution):
-            nodes.canvas(ctx, scope, binding, node.span)
+            _kept(ctx, scope, binding, node.span)
             return Score(DIST, node.span, binding.name, "dist")
         if isinstance(binding, Variable) and binding.type == DIST:
+            places.variable(ctx, scope, node.span, node.name)
             return Name(DIST, node.span, binding.name)
         if isinstance(binding, Value) and binding.expr.type == DIST:
             return binding.expr
@@ -89,6 +91,11 @@ def whole(ctx: Context, scope: Scope, node: syntax.Expr, what: str) -> Expr:
         help="the `p` of `p = lm(region)`, a `state` of type `dist`, or `none`",
     )
     return None
+
+
+def _kept(ctx: Context, scope: Scope, dist: Distribution, span: Span) -> None:
+    """For nodes where nodes are meant, in what fills a table; for positions of the canvas elsewhere."""
+    (nodes.canvas if scope.frame is None else nodes.known)(ctx, scope, dist, span)
 
 
 def assign(ctx: Context, scope: Scope, node: syntax.Assign, target: Variable) -> Stmt:
@@ -109,6 +116,7 @@ def adjust(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
     if more:
         ctx.fail("misplaced-option", "one `plus` behind a distribution", more[0].span)
     found = _distribution(ctx, scope, node.value)
+    nodes.canvas(ctx, scope, found, node.span)
     assert option.value is not None
     added = value(ctx, scope, option.value, TABLE, "what is added")
     if not added.type.wide:
@@ -136,7 +144,6 @@ def _distribution(ctx: Context, scope: Scope, node: syntax.Expr) -> Distribution
     if isinstance(node, syntax.Word) and builtin(scope, node.span, node.name) is None:
         binding = lookup(ctx, scope, node.name, node.span)
         if isinstance(binding, Distribution):
-            nodes.canvas(ctx, scope, binding, node.span)
             return binding
     ctx.fail(
         "misplaced-option",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import nodes, rows, syntax, treelike
+from dcompile.dsl import nodes, rows, syntax, tables, treelike
 from dcompile.dsl.scope import (
     WORDS,
     Broken,
@@ -38,15 +38,16 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     shape, behind = rows.appended(ctx, scope, node, treelike.shape(ctx, scope, node.shape))
     if node.root.name != "last":
         ctx.fail("wrong-type", "a draft grows from `last`", node.root.span, help=f"`draft {name.name} = ... from last`")
-    tokens, model, drawn = None, None, ""
+    tokens, law, model, drawn = None, None, None, ""
     if node.model is not None:
         model, drawn = _drafter(ctx, scope, node.model), _drawn(ctx, node.drawn)
     else:
-        tokens = _tokens(ctx, scope, node, shape)
+        tokens, law = _given(ctx, scope, node, shape)
+        drawn = "sample" if law is not None else ""
     unique = ctx.unique(name.name)
     site, ctx.drafts = ctx.drafts, ctx.drafts + 1
     scope.names[name.name] = DraftName(unique, shape, drawn, model, name.span)  # type: ignore[arg-type]
-    return Draft(node.span, unique, shape, tokens, model, drawn, site, behind)  # type: ignore[arg-type]
+    return Draft(node.span, unique, shape, tokens, model, drawn, site, behind, law)  # type: ignore[arg-type]
 
 
 def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
@@ -58,13 +59,29 @@ def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
         ctx.fail("not-assignable", f"`{name.name}` is taken, so it cannot name a draft", name.span, also=also)
 
 
-def _tokens(ctx: Context, scope: Scope, node: syntax.Draft, shape: Tree) -> Expr:
-    assert node.field is not None and node.tokens is not None
-    if node.field.name != "token":
-        help = "`{ token = table[parent.token, rank] }`"
-        ctx.fail("unknown-argument", f"a node drafts no `{node.field.name}`", node.field.span, help=help)
+def _given(ctx: Context, scope: Scope, node: syntax.Draft, shape: Tree) -> tuple[Expr, Expr | None]:
+    """`{ token = ... }`, and perhaps `q = law[depth - 1]`, what the token was drawn from."""
+    found: dict[str, syntax.Given] = {}
+    for given in node.given:
+        if given.name.name not in ("token", "q"):
+            help = "`{ token = table[parent.token, rank] }`"
+            ctx.fail("unknown-argument", f"a node drafts no `{given.name.name}`", given.name.span, help=help)
+        if given.name.name in found:
+            also = (Label(found[given.name.name].span, "first here"),)
+            ctx.fail("unknown-argument", f"`{given.name.name}` is said twice", given.name.span, also=also)
+        found[given.name.name] = given
+    if "token" not in found:
+        ctx.fail("missing-argument", "a draft says its nodes' `token`", node.span, help="`{ token = text[position] }`")
     inner = scope.framed(Frame("draft", None, tuple(dict(shape.facts))))
-    return nodes.each(value(ctx, inner, node.tokens, TOKENS, "what is drafted"))
+    tokens = nodes.each(value(ctx, inner, found["token"].value, TOKENS, "what is drafted"))
+    if "q" not in found:
+        return tokens, None
+    if node.rows is not None:
+        ctx.fail("rule-draws", "a draft with appended rows has no `q`", found["q"].span)
+    if any(len(c) > 1 for c in shape.children):
+        title = "what tokens were drawn from is kept for chains, and here are siblings"
+        ctx.fail("rule-draws", title, found["q"].span, help="`chain(8)`")
+    return tokens, tables.law(ctx, inner, found["q"].value)
 
 
 def _drafter(ctx: Context, scope: Scope, name: syntax.Ident) -> str:
@@ -160,7 +177,7 @@ def _rule(ctx: Context, draft: DraftName, node: syntax.Accept) -> Rule:
         help = suggest(node.rule.name, RULES, "rules")
         ctx.fail("unknown-rule", f"there is no rule `{node.rule.name}`", node.rule.span, help=help)
     also = (Label(draft.span, "drafted here"),)
-    if draft.model is None:
+    if not draft.drawn:
         title = f"`{rule}` reads what the tokens were drawn from, and these were not drawn"
         help = f"`accept {node.draft.name} where token == parent.p.token` fits every draft"
         ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)

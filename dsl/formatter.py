@@ -228,8 +228,7 @@ def _draft(node: syntax.Draft) -> str:
     head += (f" with {node.rows.name}" if node.rows else "") + f" from {node.root.name}"
     if node.model is not None:
         return f"{head} by {node.model.name}" + (f" drawing {node.drawn.name}" if node.drawn else "")
-    assert node.field is not None and node.tokens is not None
-    return f"{head} {{ {node.field.name} = {expr(node.tokens)} }}"
+    return f"{head} {{ {'; '.join(f'{g.name.name} = {expr(g.value)}' for g in node.given)} }}"
 
 
 def _accept(node: syntax.Accept) -> str:

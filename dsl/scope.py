@@ -104,7 +104,8 @@ class RowsName:
 
 @dataclass(frozen=True)
 class DraftName:
-    """A draft; `name` is unique. `model`: its drafter, None where its tokens come from an expression."""
+    """A draft; `name` is unique. `model`: its drafter, None where its tokens come from an expression. `drawn`: how they
+    were, empty where nothing says that they were."""
 
     name: str
     tree: Tree

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal as OneOf
 
-from dcompile.strategy import Accept, Draft, Expr, Field, Op, Parent, Score, Stmt, walk
+from dcompile.dsl import keeping
+from dcompile.strategy import Accept, Draft, Expr, Field, Op, Parent, Score, Stmt, Strategy, walk
 from dcompile.trees import Tree
 
 Word = OneOf["proved", "greedy only", "lossy"]
@@ -19,8 +20,8 @@ SOUND: dict[str, tuple[str, ...]] = {
     "traversal": ("sample", "distinct"),
 }
 """The draws that each rule is exact for: enumerated for small vocabularies in the tests of the accept graphs. Some are
-more than the rule's paper says: here a token that repeats a sibling's counts as given, q without the tokens before it is
-what the next one is judged by, and of the children that `greedy` judges only the last has to be a draw."""
+more than the rule's paper says: here a token that repeats a sibling's counts as given, the next one is judged by q
+without it, and of the children that `greedy` judges only the last has to be a draw."""
 
 WORDS = {
     "sample": "children drawn each for itself (`drawing sample`)",
@@ -37,10 +38,15 @@ def accepts(body: tuple[Stmt, ...]) -> list[tuple[Accept, Draft]]:
     return [(n, drafts[n.draft]) for n in nodes if isinstance(n, Accept)]
 
 
-def judged(draft: Draft, accept: Accept) -> tuple[Word, str]:
+def judged(strategy: Strategy, draft: Draft, accept: Accept) -> tuple[Word, str]:
     """`proved`, `greedy only` (the same tokens at temperature 0) or `lossy`, and why."""
     if accept.rule is not None and accept.where is not None:
         return "lossy", "tokens that the rule refuses are kept where the condition holds"
+    if accept.rule is not None and draft.law is not None:
+        why = keeping.fault(strategy, draft, accept)
+        return (
+            ("greedy only", why) if why else ("proved", f"`{accept.rule}` keeps the model's distribution of kept draws")
+        )
     if accept.rule is not None:
         return _ruled(draft, accept.rule)
     assert accept.where is not None

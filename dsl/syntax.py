@@ -248,15 +248,21 @@ class Branches(Stmt):
 
 
 @dataclass(frozen=True)
+class Given(Node):
+    """`name = value` in the braces of a draft."""
+
+    name: Ident
+    value: Expr
+
+
+@dataclass(frozen=True)
 class Draft(Stmt):
-    """`draft name = shape [with rows] from root { field = tokens }`, or `by model [drawing drawn]` in place of the
-    braces."""
+    """`draft name = shape [with rows] from root { given; ... }`, or `by model [drawing drawn]` in place of braces."""
 
     name: Ident
     shape: Expr
     root: Ident
-    field: Ident | None
-    tokens: Expr | None
+    given: tuple[Given, ...]
     model: Ident | None
     drawn: Ident | None
     rows: Ident | None = None

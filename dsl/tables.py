@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import nodes, syntax
+from dcompile.dsl import dists, nodes, syntax
 from dcompile.dsl.scope import WORDS, Broken, Context, Distribution, Failed, Frame, Scope, Table, lookup
 from dcompile.dsl.values import constant, convert, described, expression, indices, value
 from dcompile.strategy import (
+    FLOAT,
     INT,
     REGION,
+    TABLE,
     TOKEN,
     TOKENS,
     VOCABULARY,
@@ -18,6 +20,7 @@ from dcompile.strategy import (
     Fill,
     Found,
     Literal,
+    Probabilities,
     Stmt,
     TextAt,
     Type,
@@ -108,6 +111,22 @@ def _one(ctx: Context, scope: Scope, item: syntax.Expr) -> Expr:
     return found
 
 
+def law(ctx: Context, scope: Scope, node: syntax.Expr) -> Expr:
+    """`law[depth - 1]`: a number for each token."""
+    help = "`law[depth - 1]` of `state law: float[8, vocab] = 0`"
+    found = (
+        scope.find(node.value.name) if isinstance(node, syntax.Index) and isinstance(node.value, syntax.Word) else None
+    )
+    if not isinstance(node, syntax.Index) or found is None or not isinstance(found[1], Table):
+        ctx.fail("wrong-type", "`q` is a row of a table: a number for each token", node.span, help=help)
+    table = found[1]
+    if table.type != FLOAT or table.sizes[-1] != VOCABULARY:
+        also = (Label(table.span, "declared here"),)
+        ctx.fail("table-index", "`q` is a row of floats, one for each token", node.span, help=help, also=also)
+    given = _indices(ctx, scope, table, found[1].name, node.items, node, len(table.sizes) - 1)
+    return Entry(TABLE, node.span, table.name, tuple(nodes.each(i) for i in given))
+
+
 # ---------------------------------------------------------------- filling
 
 
@@ -119,16 +138,16 @@ def fill(ctx: Context, scope: Scope, node: syntax.Fill) -> Stmt:
     inner = scope.framed(frame)
     behind = node.value if isinstance(node.value, syntax.Where) else None
     given, condition = (behind.region, behind.predicate) if behind is not None else (node.value, None)
-    best = _best(ctx, inner, given, table, name)
-    index = _indices(ctx, inner, table, name, node.index, node.table, len(table.sizes) - (best is not None))
+    row = _best(ctx, inner, given, table, name) or _probs(ctx, inner, given, table, name)
+    index = _indices(ctx, inner, table, name, node.index, node.table, len(table.sizes) - (row is not None))
     what = f"what `{name}` is filled with"
-    filled: Expr = best if best is not None else value(ctx, inner, given, Type(table.type.base, True), what)
+    filled: Expr = row if row is not None else value(ctx, inner, given, Type(table.type.base, True), what)
     where = None
     if condition is not None:
         where = convert(ctx, expression(ctx, inner, condition), REGION, "what stands behind `where`")
     if frame.draft is not None:
         index = tuple(nodes.each(i) for i in index)
-        filled = filled if best is not None else nodes.each(filled)
+        filled = filled if row is not None else nodes.each(filled)
         where = nodes.each(where) if where is not None else None
     return Fill(node.span, table.name, index, filled, frame.draft, where)
 
@@ -150,6 +169,23 @@ def _best(ctx: Context, scope: Scope, node: syntax.Expr, table: Table, name: str
         also = (Label(table.span, f"`{name}` holds {table.type.base}s, its last side is {last}"),)
         ctx.fail("table-index", title, node.span, also=also)
     return Best(TOKENS, node.span, dist.name, count)
+
+
+def _probs(ctx: Context, scope: Scope, node: syntax.Expr, table: Table, name: str) -> Expr | None:
+    """`probs(p.warped)`, `probs(none)`: the last side of the table at once."""
+    if not isinstance(node, syntax.Apply) or node.function.name != "probs":
+        return None
+    if table.type != FLOAT or table.sizes[-1] != VOCABULARY:
+        also = (Label(table.span, f"`{name}` is declared here"),)
+        help = f"`state {name}: float[8, vocab] = 0`"
+        ctx.fail(
+            "table-index", "probabilities fill a last side of one float for each token", node.span, help=help, also=also
+        )
+    if len(node.arguments) != 1 or node.arguments[0].name is not None:
+        ctx.fail(
+            "missing-argument", "`probs` takes one distribution", node.span, help="`probs(p.warped)`, `probs(none)`"
+        )
+    return Probabilities(TABLE, node.span, dists.whole(ctx, scope, node.arguments[0].value, "the argument of `probs`"))
 
 
 def found(ctx: Context, scope: Scope, node: syntax.Apply, size: syntax.Expr, which: syntax.Expr | None) -> Expr:

@@ -187,7 +187,7 @@ def lossless(world: World, strategy: Strategy, exact: Verdict) -> Verdict:
         return why
     if exact.word != "exact":
         return Verdict("lossy", "the cache is approximate: " + exact.reason, exact.span)
-    accepted = [(n.span, *judged(d, n)) for n, d in accepts(strategy.body)]
+    accepted = [(n.span, *judged(strategy, d, n)) for n, d in accepts(strategy.body)]
     for span, word, why_ in sorted(accepted, key=lambda a: ("lossy", "greedy only", "proved").index(a[1])):
         end = ", through an exact cache" if word == "proved" else ""
         return Verdict(word, why_ + end, span if word != "proved" else None)

@@ -58,13 +58,14 @@ def drafting(draw: st.DrawFn, drafter: bool | None = None) -> str:
         *(["model small: causal"] if second else []),
         f"state table: token[vocab, 3] = {draw(st.integers(-1, 9))}{life}",
         "state row: token[4] = 3",
+        "state law: float[4, vocab] = 0",
         "state weights: float[vocab] = 0.1",
         "state seen: int = 0",
         "canvas answer = empty(length)",
         "repeat {",
         f"start = found({draw(st.integers(1, 2))})",
     ]
-    body = draw(ruled() if second else conditioned())
+    body = draw(ruled() if second else st.one_of(conditioned(), kept()))
     after = draw(st.lists(st.sampled_from(AFTER), max_size=3, unique=True))
     return "\n".join([*head, *body, *after, "} until eos", "}"]) + "\n"
 
@@ -75,6 +76,21 @@ def conditioned(draw: st.DrawFn) -> list[str]:
     tokens, condition = draw(st.sampled_from(TOKENS)), draw(st.sampled_from(CONDITIONS))
     shape = draw(st.sampled_from(SHAPES))
     return [f"draft t = {shape} from last {{ token = {tokens} }}", "p = lm(t)", f"accept t where {condition}"]
+
+
+@st.composite
+def kept(draw: st.DrawFn) -> list[str]:
+    """A chain of tokens whose laws a table keeps, rightly or not."""
+    rule = draw(st.sampled_from([*RULES, "rejection", "block"]))
+    ahead = draw(st.sampled_from(["t.depth - t.accepted - 1", "t.depth - 1", "t.position mod 5"]))
+    return [
+        f"draft t = chain({draw(st.integers(1, 4))}) from last {{ token = row[depth - 1]; q = law[depth - 1] }}",
+        "p = lm(t)",
+        f"accept t by {rule}(p, t.q)",
+        *draw(st.sampled_from([[], ["law[t.depth - 1] = probs(none)"]])),
+        f"row[{ahead}] = p.sample",
+        f"law[{ahead}] = probs({draw(st.sampled_from(['p', 'p.warped']))})",
+    ]
 
 
 @st.composite

@@ -49,7 +49,11 @@ def _filled(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
         if stmt.rows is not None:
             new = new & (constant(stmt.tree.ahead) == 0)
         nodes = replace(nodes, tokens=torch.where(new, proposed, nodes.tokens))
-    return replace(nodes, live=alive(ctx, stmt.tree, nodes.tokens))
+    nodes = replace(nodes, live=alive(ctx, stmt.tree, nodes.tokens))
+    if stmt.law is None:
+        return nodes
+    own = ctx.value(stmt.law, nodes)  # a chain: what a node was drawn from is what its parent's children were
+    return replace(nodes, q=torch.cat([own[:, 1:], torch.zeros_like(own[:, :1])], 1))
 
 
 # ---------------------------------------------------------------- the target's call

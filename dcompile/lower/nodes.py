@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dcompile.lower import scores
 from dcompile.lower.context import Context, Frame, Nodes
+from dcompile.lower.frames import rows
 from dcompile.lower.regions import present_end
 from dcompile.record import constant
 from dcompile.strategy import (
@@ -106,6 +107,9 @@ def _indices(ctx: Context, exprs: tuple[Expr, ...], frame: Frame | None) -> list
 
 def _entry(ctx: Context, expr: Entry, frame: Frame | None) -> Tensor:
     cell, inside = _cell(ctx, _indices(ctx, expr.index, frame), sides(ctx, expr.table))
+    if expr.type.wide:
+        lines = ctx.values[expr.table].reshape(ctx.batch, -1, sides(ctx, expr.table)[-1])
+        return torch.where(inside.unsqueeze(2), rows(lines, cell), 0.0)
     found = torch.gather(ctx.values[expr.table].reshape(ctx.batch, -1), 1, cell)
     none = 0.0 if torch.is_floating_point(found) else -1
     out = torch.where(inside, found, none)
@@ -118,7 +122,7 @@ def fill(ctx: Context, stmt: Fill) -> None:
     sizes, table = sides(ctx, stmt.table), ctx.values[stmt.table]
     frame = None if stmt.draft is None else ctx.drafts[stmt.draft]
     cell, good = _cell(ctx, _indices(ctx, stmt.index, frame), sizes)
-    wide = stmt.value.count if isinstance(stmt.value, Best) else 1
+    wide = stmt.value.count if isinstance(stmt.value, Best) else sizes[-1] if stmt.value.type.wide else 1
     new = _new(ctx, stmt, frame, cell.shape[1])
     if frame is not None:
         good = good & frame.live
@@ -144,4 +148,6 @@ def _new(ctx: Context, stmt: Fill, frame: Nodes | None, width: int) -> Tensor:
     if isinstance(stmt.value, Best):
         found: Tensor = torch.ops.dcompile.best(ctx.dists[stmt.value.dist].logits, stmt.value.count)
         return found
+    if stmt.value.type.wide:
+        return ctx.value(stmt.value, frame)
     return ctx.value(stmt.value, frame).reshape(ctx.batch, -1, 1).expand(ctx.batch, width, 1)

@@ -158,8 +158,8 @@ def _kseq(drawn: _Drawn, node: int, allowed: Sequence[bool]) -> tuple[int | None
     """K-SEQ of SpecTr (Sun et al. 2023): siblings drawn independently, each with a try of its own."""
     children = drawn.children(node)
     p, q, k = drawn.p[node], drawn.q[node], len(children)
-    if k == 0:
-        return None, p
+    if k < 2:
+        return _recursive(drawn, node, allowed)
     gamma = _gamma(p, q, k)
     for child in children:
         token = drawn.tokens[child]

@@ -12,8 +12,8 @@ from dcompile.strategy import NONE, Adjust, State, outer_blocks
 
 
 def stored(row: Row, logits: Tensor, positions: list[int]) -> Tensor:
-    """What a call returned for these positions, to be kept: [N, V], none where it cannot be read."""
-    out = torch.full((row.size, row.model.facts.vocab), NONE)
+    """What a call returned for these positions (or nodes), to be kept: [N, V], none where it cannot be read."""
+    out = torch.full((row.extent, row.model.facts.vocab), NONE)
     out[positions] = torch.log(torch.softmax(logits, -1).clamp(min=1e-38))
     return out
 

@@ -39,6 +39,11 @@ def draft(row: Row, stmt: Draft) -> None:
         for node in _level(drafted, depth):
             drafted.tokens[node] = int(proposed[node])
             _prune(row, drafted, node)
+    if stmt.law is not None:
+        own = over(row, drafted, stmt.law)
+        drafted.q = torch.zeros_like(own)
+        for node in range(1, stmt.tree.size):
+            drafted.q[stmt.tree.parents[node]] = own[node]
     for node in range(stmt.tree.proper, stmt.tree.size):
         drafted.live[node] = drafted.live[stmt.tree.parents[node]]
 
@@ -47,7 +52,8 @@ def over(row: Row, drafted: Drafted, expr: Expr) -> Tensor:
     """An expression's values [n] at the nodes of a draft."""
     row.nodes = drafted
     try:
-        return value(row, expr).expand(drafted.tree.size)
+        found = value(row, expr)
+        return found if expr.type.wide else found.expand(drafted.tree.size)
     finally:
         row.nodes = None
 

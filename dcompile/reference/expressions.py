@@ -73,7 +73,7 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
     match expr:
         case Literal(value=v):
             found = torch.tensor(v, dtype=DTYPES[expr.type.base])
-            return found.expand(row.size, row.model.facts.vocab) if expr.type.wide else found
+            return found.expand(row.extent, row.model.facts.vocab) if expr.type.wide else found
         case Name(name=name):
             return row.variables[name]
         case RunInput(name="length"):

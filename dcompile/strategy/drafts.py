@@ -59,7 +59,8 @@ class Chance(Expr):
 
 @dataclass(frozen=True)
 class Entry(Expr):
-    """The cell `index` of a table (`State.sizes`); over nodes if an index is. Out of range: -1, or 0.0 of floats."""
+    """The cell `index` of a table (`State.sizes`); over nodes if an index is. Out of range: -1, or 0.0 of floats.
+    A wide entry (`Type.wide`) has one index less: it is the last side as a whole."""
 
     table: str
     index: tuple[Expr, ...]
@@ -100,9 +101,11 @@ class Kept(Expr):
 class Draft(Stmt):
     """`draft name = tree from last ...`: propose a token for each node below the root.
 
-    By an expression: `tokens` (over nodes) is evaluated depth by depth, so it may read its parent's token. By a `model`
-    of its own cache: it is fed what was committed since it last drafted, then the nodes depth by depth; each forward
-    counts as a call of the row. `drawn` says how children are drawn from its distribution q at their parent:
+    By an expression: `tokens` (over nodes) is evaluated depth by depth, so it may read its parent's token. `law` (a
+    TABLE over the nodes of a chain): what each node's token was drawn from, zeros where it was not drawn; `drawn` is
+    `sample` then.
+    By a `model` of its own cache: it is fed what was committed since it last drafted, then the nodes depth by depth;
+    each forward counts as a call of the row. `drawn` says how children are drawn from its law q at their parent:
     `sample` (each for itself; at temperature 0 the likeliest), `distinct` (one after the other without those before:
     q without replacement; at temperature 0 the likeliest in order), `top` (the likeliest in order at any temperature),
     `greedy` (the likeliest but for the last, which is drawn from the rest). A draw's stream is DRAFT + `site`, its
@@ -117,6 +120,7 @@ class Draft(Stmt):
     drawn: Drawn
     site: int
     rows: str | None = None
+    law: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +152,8 @@ class Best(Expr):
 @dataclass(frozen=True)
 class Fill(Stmt):
     """`table[index] = value`, of the live nodes of `draft` (those for which `where` holds), or, without one, of the
-    row. A value `Best` fills a whole last side. Where two nodes write one cell, the later wins; an index out of
-    range writes nothing."""
+    row. A value `Best`, or a wide one, fills a whole last side. Where two nodes write one cell, the later wins; an
+    index out of range writes nothing."""
 
     table: str
     index: tuple[Expr, ...]

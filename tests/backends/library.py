@@ -83,6 +83,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "slowfast": ("tiny-llada-gqa", {"threshold": 0.7, "glimpse": 0.4}),
     "specinfer": (LLAMA, SMALL),
     "spectr": (LLAMA, SMALL),
+    "speculative_jacobi": (LLAMA, {"width": 4}),
     "speculative": (LLAMA, {"width": 3}),
     "token_recycling": (LLAMA, SMALL),
     "traversal": (LLAMA, SMALL),
