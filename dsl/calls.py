@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import drafts, drift, embeds, shadows, syntax
+from dcompile.dsl import depth, drafts, drift, embeds, shadows, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
@@ -43,6 +43,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         ctx.fail("misplaced-option", "a call with guidance or embeddings feeds the canvas' own tokens", fed.span)
     shadows.fits(ctx, binding, name, given, soft is not None)
     share = drift.share(ctx, binding, given, soft is not None)
+    deep = depth.depth(ctx, binding, given, feed, named)
     if fed is not None and share is not None:
         ctx.fail("misplaced-option", "a call of a share feeds the canvas' own tokens", fed.span)
     if binding.use.attention == "canvas" and name is not None:  # it stores nothing
@@ -93,6 +94,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         shadow,
         share,
         fed,
+        deep,
     )
 
 
@@ -121,6 +123,7 @@ def _condition(
 
 def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> dict[str, Expr | None]:
     out: dict[str, Expr | None] = {"keep": None, "guidance": None, "temperature": None, "shadow": None, "share": None}
+    out["depth"] = None
     seen: set[str] = set()
     for option in options:
         name = option.name.name

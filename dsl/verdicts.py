@@ -53,6 +53,9 @@ def cache(world: World, strategy: Strategy) -> Verdict:
     if shared := [c for c in calls if c.share is not None and c.share < 1]:
         reason = "this call computes a share of its positions; the others keep what an earlier call made of them"
         return Verdict("approximate", reason, shared[0].span)
+    if shallow := [c for c in calls if c.depth is not None and not _is_one(c.depth)]:
+        reason = "this call may leave out layers, which then know nothing of what it was fed"
+        return Verdict("approximate", reason, shallow[0].span)
     partial = [c for c in calls if not within(world, EVERYTHING, c.feed)]
     if not partial:
         return Verdict("exact", "every call feeds everything, so nothing is read from the cache")
@@ -73,6 +76,10 @@ def cache(world: World, strategy: Strategy) -> Verdict:
         "stored before the canvas changed",
         first.span,
     )
+
+
+def _is_one(depth: Expr) -> bool:
+    return isinstance(depth, Literal) and depth.value == 1
 
 
 def _causal(strategy: Strategy, partial: list[Call]) -> Verdict:
@@ -201,6 +208,8 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
         match node:
             case Call(embeds=Expr()):
                 yield Verdict("lossy", "mixed embeddings are fed in place of tokens", node.span)
+            case Call(depth=Expr() as depth) if not _is_one(depth):
+                yield Verdict("lossy", "layers of the model are left out", node.span)
             case Call(guidance=Expr()):
                 yield Verdict("lossy", "guidance changes the model's distribution", node.span)
             case Call(temperature=Expr()):

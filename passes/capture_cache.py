@@ -22,7 +22,7 @@ from dcompile.passes.base import Pass
 from dcompile.passes.facts import arguments, depends, placeholders, results
 from dcompile.passes.merge import Merge
 from dcompile.passes.replay import Replay, rerecord_all
-from dcompile.program import Program
+from dcompile.program import COND, Program, modules, submodules
 
 aten = torch.ops.aten
 ATTEND = torch.ops.dcompile.attend.default
@@ -81,6 +81,12 @@ def reads_cache(node: fx.Node) -> bool:
     return node.target is ATTEND and len(arguments(node)[1]) == 2
 
 
+def _branches(body: fx.GraphModule) -> bool:
+    """Whether attention stands in a branch, where what a body reads is not replaced."""
+    inner = (inside for node, _, inside in submodules(body) if node.target is COND)
+    return any(n.target is ATTEND for side in inner for module in modules(side) for n in module.graph.nodes)
+
+
 class _Capturing(Replay):
     def __init__(self, turns: int, capacity: int, *args: Any) -> None:
         super().__init__(*args)
@@ -92,7 +98,7 @@ class _Capturing(Replay):
     def loop(self, node: fx.Node, args: Any) -> list[Tensor]:
         body, names = args[1], node.meta["carried"]
         found = stores(body, names)
-        if not found or "stored" not in names:
+        if not found or "stored" not in names or _branches(body):
             return super().loop(node, args)
         places = placeholders(body)
         carried = set(places[: len(names)])

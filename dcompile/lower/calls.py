@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists, drift, shadows
+from dcompile.lower import depth, dists, drift, shadows
 from dcompile.lower.context import Context, Dist, Frame, Used, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
@@ -37,9 +37,11 @@ def call(ctx: Context, stmt: Call) -> None:
         if stmt.share is not None:
             hidden = drift.forward(ctx, stmt, frame, fed, running)
         else:
-            hidden = forward(
-                ctx, used, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow, tokens=ids
-            )
+            with depth.left_out(ctx, stmt):
+                hidden = forward(
+                    ctx, used, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow,
+                    tokens=ids,
+                )  # fmt: skip
     if stmt.name is None:
         return
     if shadow is not None:

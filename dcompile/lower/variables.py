@@ -107,6 +107,8 @@ def _canvas(ctx: Context) -> None:
     ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
     for name in ("calls", "fed", "filled"):
         ctx.values[name] = ctx.zeros()
+    if any(isinstance(n, Call) and n.depth is not None for n in walk(ctx.strategy.body)):
+        ctx.values["deepest"] = ctx.zeros() + ctx.model.facts.layers
     ctx.values["batch_calls"] = torch.zeros(1, dtype=torch.int64)
     ctx.values["done"], ctx.values["ended"] = ctx.zeros(torch.bool), ctx.zeros(torch.bool)
     if any(isinstance(n, Write) and n.action == "truncate" for n in walk(ctx.strategy.body)):
@@ -177,7 +179,7 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
             case Fill(table=table):
                 names.add(table)
             case Call(keep=keep, site=site, model=model):
-                names |= {"calls", "batch_calls", "fed", f"visits{site}"}
+                names |= {"calls", "batch_calls", "fed", f"visits{site}", "deepest"}
                 names |= set(features(ctx))
                 if not isinstance(keep, Literal):
                     names |= {ctx.models[model].stored, *ctx.models[model].caches}

@@ -11,7 +11,7 @@ from dcompile.reference import dists, drift
 from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
-from dcompile.strategy import Area, Call, ModelUse, reads_back
+from dcompile.strategy import Area, Call, Expr, ModelUse, reads_back
 
 
 def call(row: Row, stmt: Call) -> None:
@@ -34,6 +34,10 @@ def call(row: Row, stmt: Call) -> None:
     tokens = row.tokens if stmt.tokens is None else [int(t) for t in value(row, stmt.tokens).expand(row.size)]
     if stmt.share is not None:
         logits = drift.forward(model, memory, row.tokens, fed, stmt.share)
+    elif stmt.depth is not None:
+        forward(model, use, memory, tokens, fed[:-1], fed[:-1])  # the prompt goes through all layers
+        last = forward(model, use, memory, tokens, fed[-1:], fed[-1:], layers=_layers(row, stmt.depth))
+        logits = torch.cat([torch.zeros(len(fed) - 1, last.shape[1]), last])
     else:
         logits = forward(model, use, memory, tokens, fed, keep, *given, shadow)
     if stmt.shadow is not None:
@@ -43,6 +47,14 @@ def call(row: Row, stmt: Call) -> None:
         logits = _guided(row, use, fed, logits, float(number(row, stmt.guidance)))
     if stmt.name is not None:
         row.dists[stmt.name] = _dist(row, stmt, use, fed, logits)
+
+
+def _layers(row: Row, depth: Expr) -> int:
+    """How many layers a call runs; never more than the last one."""
+    whole = row.model.facts.layers
+    asked = min(max(math.ceil(float(torch.tensor(float(number(row, depth))) * whole)), 1), whole)
+    row.deepest = asked if row.deepest is None else min(asked, row.deepest)
+    return row.deepest
 
 
 def _condition(row: Row, use: ModelUse, stmt: Call, fed: list[int]) -> Tensor | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcompile.models import Model
 from dcompile.ops import FLOOR
@@ -67,16 +69,31 @@ def sees(use: ModelUse, query: int, key: int, encodes: bool = False) -> bool:
     return True
 
 
+@contextmanager
+def _cut(backbone: Any, layers: int) -> Iterator[None]:
+    """Inside, the backbone has so many layers (0: all): its lowest and its highest ones."""
+    if not layers:
+        yield
+        return
+    whole = backbone.layers
+    backbone.layers = nn.ModuleList([whole[0], *whole[len(whole) - layers + 1 :]])
+    try:
+        yield
+    finally:
+        backbone.layers = whole
+
+
 @torch.no_grad()
 def forward(
     model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int],
-    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (),
+    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (), layers: int = 0,
 ) -> Tensor:  # fmt: skip
     """Logits [W + S, V] of the W positions `fed` (ascending). They attend to each other and to every stored position
     that is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored. `condition`
     [W, V]: the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder.
     `embeds` [W, E]: what is fed in place of the tokens' embeddings. `shadow`: S positions with a second row, masked,
-    which sees the other shadows and all but its own position; nothing else sees it."""
+    which sees the other shadows and all but its own position; nothing else sees it. `layers`: where not 0, only so
+    many run, the lowest and the highest ones."""
     old = sorted(memory.stored - set(fed))
     feeding = Feeding(memory, old)
     encodes = use.attention == "canvas" and condition is None
@@ -89,13 +106,16 @@ def forward(
         extra["inputs_embeds"] = embeds[None]
     else:
         extra["input_ids"] = torch.tensor([[tokens[i] for i in fed] + [model.facts.mask_id] * len(shadow)])
-    hidden = model.backbone(
-        attention_mask=torch.tensor(bias)[None, None],
-        position_ids=torch.tensor([[*fed, *shadow]]),
-        past_key_values=feeding,
-        use_cache=True,
-        **extra,
-    ).last_hidden_state
+    if not fed:
+        return torch.zeros(0, model.facts.vocab)
+    with _cut(model.backbone, layers):
+        hidden = model.backbone(
+            attention_mask=torch.tensor(bias)[None, None],
+            position_ids=torch.tensor([[*fed, *shadow]]),
+            past_key_values=feeding,
+            use_cache=True,
+            **extra,
+        ).last_hidden_state
     for row, position in enumerate(fed):
         if position in keep:
             for layer, (key, value) in feeding.fresh.items():

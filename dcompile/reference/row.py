@@ -44,7 +44,7 @@ class Row:
     `models` and `memories`: by the names of the strategy's models; `model` is the first one.
     `branch`: this is one of several branches, whose call is counted already. `nodes`: the draft whose nodes expressions
     range over, in place of positions. `accepted`: how many nodes of each draft were accepted last; `judged`: what each
-    accept was told and said, in order."""
+    accept was told and said, in order. `deepest`: how many layers the last call ran that could leave some out."""
 
     strategy: Strategy
     model: Model
@@ -73,6 +73,7 @@ class Row:
     nodes: Drafted | None = None
     accepted: dict[str, int] = field(default_factory=dict)
     judged: list[Judged] = field(default_factory=list)
+    deepest: int | None = None
 
     @property
     def extent(self) -> int:

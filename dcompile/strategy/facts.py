@@ -14,7 +14,7 @@ from dcompile.strategy.types import Type
 
 RESERVED = re.compile(
     r"tokens|masked|order|stored\d*|calls|batch_calls|fed|filled|canvas_end|done|ended|go|chunk|count|fresh|turn|tail_row|next"
-    r"|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
+    r"|deepest|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
     r"|(k|v|visits|broken|block|attended|forwarded)\d+|(session|rows|tail|accepted)_\w+"
 )
 """Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`,

@@ -43,6 +43,8 @@ class Call(Stmt):
     other and what is stored. All others keep what attention and feed-forward last added to them in such a call (0 at
     first). What is computed is stored, and a position counts as stored from a call with a share of 1 on.
     `tokens` (TOKENS): what is fed in place of the canvas' own. `shadow`: what is fed beside.
+    `depth`: a share of the layers (rounded up, one at least) that run: the lowest, and as many of the highest as make
+    up the number; those between are left out and store nothing. A row never runs more than it last did.
     """
 
     name: str | None
@@ -58,6 +60,7 @@ class Call(Stmt):
     shadow: Shadow | None = None
     share: float | None = None
     tokens: Expr | None = None
+    depth: Expr | None = None
 
 
 @dataclass(frozen=True)

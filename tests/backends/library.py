@@ -80,6 +80,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "sdar_sequential": ("tiny-sdar", {"block": 8, "steps": 4}),
     "sdar_static": ("tiny-sdar", {"block": 4, "steps": 2}),
     "sequoia": (LLAMA, SMALL),
+    "skip_decode": (LLAMA, {"most": 1.0, "least": 0.2}),
     "slowfast": ("tiny-llada-gqa", {"threshold": 0.7, "glimpse": 0.4}),
     "specinfer": (LLAMA, SMALL),
     "spectr": (LLAMA, SMALL),

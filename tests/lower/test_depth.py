@@ -1,0 +1,104 @@
+"""Layers that are left out: the program is the oracle's; a constant depth is a model that lacks these layers."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaModel
+
+from dcompile.controls import Controls
+from dcompile.lower import lower
+from dcompile.model import Facts
+from dcompile.models import Model
+from dcompile.passes.pipeline import optimise
+from dcompile.reference import run
+from dcompile.strategy import Strategy
+from tests.passes.rows import EOS, VOCAB, compiled, read
+
+LAYERS, LENGTH = 5, 9
+PROMPTS = [(12, 13, 14), (5, 6, 5, 6, 5)]
+
+
+@cache
+def deep(layers: int = LAYERS) -> Model:
+    """Five layers of random weights."""
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    backbone, head = LlamaModel(config).eval(), nn.Linear(16, VOCAB, bias=False)
+    for weight in [*backbone.parameters(), *head.parameters()]:
+        weight.requires_grad_(False)
+        if weight.dim() > 1:
+            weight.copy_(torch.randn(weight.shape) * 0.5)
+    facts = Facts("llama", "causal", False, VOCAB, 16, layers, 4, 2, 4, 64, None, (EOS,))
+    return Model(facts, backbone, head, Path())
+
+
+def program(depth: str) -> Strategy:
+    return read(f"""strategy s {{
+  model lm: causal
+  state turn: int = 0
+  canvas answer = empty(length)
+  repeat {{
+    p = lm(last) with depth {depth}
+    append p.token
+    turn = turn + 1
+  }} until eos
+}}""")
+
+
+def oracle(strategy: Strategy, model: Model, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    return run(strategy, model, prompt, length=LENGTH, sampling=Controls(eos_ids=(EOS,))).output_ids
+
+
+DEPTHS = {
+    "falls": "1 - 0.8 * turn / length",
+    "falls by the answer": "1 - 0.7 * count(answer) / length",
+    "stays": "0.6",
+    "rises, so it stays where it was": "0.4 + 0.1 * turn",
+    "would be none": "0.3 - turn",
+}
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_a_batch_and_the_oracle_agree(name: str) -> None:
+    strategy = program(DEPTHS[name])
+    made = lower(strategy, deep(), batch=2, capacity=20)
+    got = [row.answer for row in compiled(made, PROMPTS, LENGTH)]
+    assert got == [oracle(strategy, deep(), prompt) for prompt in PROMPTS]
+    assert got != [oracle(read("greedy"), deep(), prompt) for prompt in PROMPTS]
+
+
+def test_the_passes_leave_the_tokens() -> None:
+    strategy = program(DEPTHS["falls"])
+    made = optimise(lower(strategy, deep(), batch=2, capacity=20))
+    assert [r.answer for r in compiled(made, PROMPTS, LENGTH)] == [oracle(strategy, deep(), p) for p in PROMPTS]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_a_constant_depth_is_a_model_without_these_layers(keep: int) -> None:
+    """A prompt of one token is not stored by all layers first."""
+    whole, left = deep(), deep()
+    backbone = LlamaModel(deepcopy(left.backbone.config)).eval()  # type: ignore[arg-type]
+    backbone.load_state_dict(left.backbone.state_dict())
+    kept = [0, *range(LAYERS - keep + 1, LAYERS)]
+    backbone.layers = nn.ModuleList([backbone.layers[i] for i in kept])
+    for number, layer in enumerate(backbone.layers):
+        layer.self_attn.layer_idx = number
+    backbone.config.num_hidden_layers = keep
+    small = replace(left, backbone=backbone, facts=replace(left.facts, layers=keep))
+    strategy = program(str(keep / LAYERS))
+    assert oracle(strategy, whole, (7,)) == oracle(read("greedy"), small, (7,))
+
+
+def test_all_layers_are_greedy_decoding() -> None:
+    strategy = program("1")
+    assert [oracle(strategy, deep(), p) for p in PROMPTS] == [oracle(read("greedy"), deep(), p) for p in PROMPTS]
