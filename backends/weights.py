@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
+from dcompile import cache
+from dcompile.models.kept import kept_file
 from dcompile.program import Program, modules
+from dcompile.transcript import attribute as attribute
 
 FILE = "weights.safetensors"
 SMALL = 1024  # bytes; anything smaller is written into the graph that uses it
@@ -44,14 +47,6 @@ class Region:
     name: str
     offset: int
     length: int
-
-
-def attribute(module: fx.GraphModule, path: str) -> object:
-    """The value of a dotted `get_attr` target."""
-    found: object = module
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
 
 
 def tensors_of(program: Program) -> Iterable[tuple[str, Tensor]]:
@@ -122,13 +117,20 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Region]:
         at = end
     header = json.dumps(entries).encode()
     header += b" " * (-(8 + len(header)) % ALIGNMENT)
+    if (same := kept_file(tensors.values(), struct.pack("<Q", len(header)) + header)) is not None:
+        cache.link(same, path)
+    else:
+        _write(path, header, tensors)
+    start = 8 + len(header)
+    spans = {name: entry["data_offsets"] for name, entry in entries.items()}
+    return {name: Region(name, start + low, high - low) for name, (low, high) in spans.items()}
+
+
+def _write(path: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for tensor in tensors.values():
             file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    start = 8 + len(header)
-    spans = {name: entry["data_offsets"] for name, entry in entries.items()}
-    return {name: Region(name, start + low, high - low) for name, (low, high) in spans.items()}
 
 
 def read(folder: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcompile import whereabouts
+from dcompile import cache, whereabouts
 from dcompile.artifact import MODULES, RULES, TREES, Artifact, check_free, new_folder, seal
 from dcompile.backends import registry
 from dcompile.diagnostic import CompileError, error, suggest
@@ -106,6 +106,7 @@ def build(
     activations: str = "float32",
     force: bool = False,
     watch: Watch | None = None,
+    keep: str | Path | None = None,
 ) -> Artifact:
     """Compile a strategy for a model into the folder `out`, which `load` can open.
 
@@ -113,7 +114,8 @@ def build(
     `strategy`: a path, the name of a standard one, or a text. `max_length`: room for prompt and answer. `loop`: where
     the loop is cut. `rng=False` leaves out the random generator. `without`: passes to leave out; `limit`: how many to
     run. `quantize`: `int4` or `int8` for matrices in blocks of 32 weights; those of a GGUF file are taken as they are.
-    `activations`: `int8` lets products round what they multiply such matrices with.
+    `activations`: `int8` lets products round what they multiply such matrices with. `keep`: the folder where builds
+    keep weights and traces for later ones, or `off`; else what DCOMPILE_CACHE says, or the user's cache folder.
     Raises CompileError for whatever the user can mend; then `out` is as it was before.
     """
     order = Order(
@@ -122,11 +124,12 @@ def build(
     watch = watch or Watch()
     check_free(Path(out), force)
     backend_for(order)
-    with watch.step("check"):
-        checked = read(strategy, settings)
-    with watch.step("model"):
-        loaded = {name: in_blocks(found, quantize) for name, found in load_all(checked, model).items()}
-    return write(checked, loaded, order, Path(out), watch, force)
+    with cache.chosen(keep):
+        with watch.step("check"):
+            checked = read(strategy, settings)
+        with watch.step("model"):
+            loaded = {name: in_blocks(found, quantize) for name, found in load_all(checked, model).items()}
+        return write(checked, loaded, order, Path(out), watch, force)
 
 
 def write(
@@ -134,6 +137,8 @@ def write(
     force: bool = False,
 ) -> Artifact:  # fmt: skip
     """Compile a checked strategy for loaded models, `in_blocks` where the order says so, into the folder `out`."""
+    from dcompile.models import kept
+
     watch, backend = watch or Watch(), backend_for(order)
     program = compile(strategy, models, order, backend, watch)
     if missing := backend.missing(program):
@@ -144,6 +149,9 @@ def write(
             _copy_texts(folder, strategy, first(strategy, models))
             described = describe(program, order.target, files, order.rng, order.quantize, order.activations)
             artifact = seal(folder, described)
+    with part("keeping"):
+        main = first(strategy, models)
+        kept.keep(main.backbone, main.head, out / "weights.safetensors")
     return Artifact(out, artifact.manifest)
 
 

@@ -8,6 +8,7 @@ import shutil
 from importlib import metadata
 from typing import Any
 
+from dcompile import cache
 from dcompile.version import VERSION
 
 PACKAGES = (
@@ -33,6 +34,7 @@ def report() -> dict[str, Any]:
     versions = {name: version(name) for name in PACKAGES}
     return {
         "machine": machine(),
+        "cache": cache.usage(),
         "packages": {"dcompile": VERSION, **versions},
         "targets": {
             name: {"build": state(name, (*COMPILER, *BUILDS[name]), versions), "run": state(name, RUNS[name], versions)}

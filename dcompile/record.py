@@ -8,9 +8,11 @@ graph and an operand of the node that runs it. Real tensors (weights, constants)
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ aten = torch.ops.aten
 KEPT = frozenset({aten.linear.default, aten.matmul.default, aten.softmax.int, aten.reshape.default, aten.to.dtype})
 
 Values = dict[str, Tensor]
+_ACTIVE: ContextVar[Recorder | None] = ContextVar("the recorder that records", default=None)
 _SERIAL = itertools.count()  # tells scopes apart where an id would be used again
 
 
@@ -90,12 +93,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.scope = Scope(None)
         self.span: Span | None = None
         self.tags: dict[str, str] = {}
+        self.graphs: dict[str, fx.GraphModule] = {}  # what `inline` was given, by whatever name
         self.counter = 0
 
     @contextmanager
     def recording(self) -> Iterator[Recorder]:
-        with torch.inference_mode(), self.fake, self:
-            yield self
+        token = _ACTIVE.set(self)
+        try:
+            with torch.inference_mode(), self.fake, self:
+                yield self
+        finally:
+            _ACTIVE.reset(token)
 
     @contextmanager
     def at(self, span: Span | None) -> Iterator[None]:
@@ -154,6 +162,27 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args, kwargs = _mapped((args, kwargs), self._fake_of)
         return self._emit(node.target, args, kwargs, _mapped(node.meta["val"], lambda t: self._new(t, t.stride())))
 
+    def inline(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Record all operations of a graph without loops on inputs of the shapes that it was made for; its results."""
+        env: dict[fx.Node, Any] = {}
+        given = iter(inputs)
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = next(given)
+            elif node.op == "get_attr":
+                found: Any = module
+                for step in str(node.target).split("."):
+                    found = getattr(found, step)
+                env[node] = self._fake_of(found)
+            elif node.op == "output":
+                return [env[result] for result in node.args[0]]
+            elif node.target is operator.getitem:
+                env[node] = env[node.args[0]][node.args[1]]
+            else:
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), env.__getitem__)
+                env[node] = self.again(node, args, kwargs)
+        raise AssertionError("a graph without an output")
+
     def _describe(self, node: fx.Node) -> None:
         node.meta.update(self.tags)
         if self.span is not None:
@@ -163,7 +192,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(tensor, FakeTensor):
             return tensor
         if id(tensor) not in self.fakes:
-            fake = self.fake.from_tensor(tensor)
+            with torch.inference_mode(tensor.is_inference()):  # views of the one kind cannot stand for the other's
+                fake = self._new(tensor, tensor.stride())
             self.fakes[id(tensor)] = (tensor, fake)
             self.real[id(fake)] = tensor
         return self.fakes[id(tensor)][1]
@@ -185,20 +215,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def fresh(self, like: Tensor) -> Tensor:
         """A new fake tensor of the same shape and dtype that no graph knows yet."""
-        return self._new(like, torch._prims_common.make_contiguous_strides_for(like.shape))
+        return self._new(like, contiguous(like.shape))
 
-    def _new(self, like: Tensor, strides: Sequence[int]) -> Tensor:
+    def _new(self, like: Tensor, strides: Sequence[int]) -> FakeTensor:
         """Made by hand: by way of `torch.empty` it takes ten times as long, and a build makes ten thousands."""
         key = (like.shape, tuple(strides), like.dtype)
         if key not in self.metas:
-            with torch.utils._python_dispatch._disable_current_modes():
-                self.metas[key] = torch.empty_strided(*key[:2], dtype=like.dtype, device="meta")
+            self.metas[key] = meta(like.shape, strides, like.dtype)
         return FakeTensor(self.fake, self.metas[key], torch.device("cpu"))
 
     def input(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """An input of the graph being recorded."""
-        with _paused(self):
-            value = torch.empty(tuple(shape), dtype=dtype)
+        return self.input_like(name, meta(shape, contiguous(shape), dtype))
+
+    def input_like(self, name: str, like: Tensor) -> Tensor:
+        """An input of the shape and layout of a tensor."""
+        value = self._new(like, like.stride())
         self._placeholder(name, value)
         return value
 
@@ -275,6 +307,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.scope.close(self._distinct(outputs, {}))
 
 
+def active() -> Recorder | None:
+    """The recorder that writes down what runs now."""
+    return _ACTIVE.get()
+
+
 _CONSTANTS: dict[tuple[object, ...], Tensor] = {}
 
 
@@ -301,8 +338,12 @@ def _named(values: Values, names: Sequence[str]) -> list[Tensor]:
     return [values[name] for name in names]
 
 
-@contextmanager
-def _paused(mode: TorchDispatchMode) -> Iterator[None]:
-    """Run without recording (the fake mode below stays on)."""
-    with torch.utils._python_dispatch._disable_current_modes(), mode.fake:  # type: ignore[attr-defined]
-        yield
+def meta(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor that has nothing but a shape, a layout and a dtype, even while something is recorded."""
+    with torch.utils._python_dispatch._disable_current_modes():
+        return torch.empty_strided(tuple(shape), tuple(strides), dtype=dtype, device="meta")
+
+
+def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a tensor whose elements lie in order."""
+    return tuple(math.prod(max(d, 1) for d in shape[at + 1 :]) for at in range(len(shape)))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """`DCOMPILE_DUMP`: a folder for the text form after each pass. `DCOMPILE_DEBUG=1`: tracebacks of our own bugs."""
+    """`DCOMPILE_DUMP`: a folder for the text form after each pass. `DCOMPILE_DEBUG=1`: tracebacks of our own bugs.
+    `DCOMPILE_CACHE` (read by `dcompile.cache`): where builds keep things, or `off`."""
 
     dump: Path | None = None
     debug: bool = False

@@ -7,18 +7,22 @@ every architecture, and the recorder sees keys and values as plain tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import AttentionInterface
+from torch import Tensor, fx, nn
 
 import dcompile.ops  # noqa: F401  (registers dcompile::attend)
-from dcompile.models.canvas import CanvasBackbone
+from dcompile import cache, transcript
+from dcompile.models.kept import entry_of, named, real, sleeping
+from dcompile.record import Recorder, active, meta
 
 NAME = "dcompile"
+TRACE = "trace.json"
 
 
 @dataclass
@@ -59,9 +63,6 @@ def _attention(
     return out.transpose(1, 2), None
 
 
-AttentionInterface.register(NAME, _attention)
-
-
 def call_backbone(
     backbone: nn.Module, ids: Tensor, positions: Tensor, slots: Slots, condition: Tensor | None = None,
     embeds: Tensor | None = None,
@@ -69,9 +70,74 @@ def call_backbone(
     """Hidden states [B, W, E] behind the last norm for token ids and positions [B, W]; fills `slots.fresh`. `condition`
     [B, W, V] is fed to the decoder of a canvas model; without it its encoder runs. `embeds` [B, W, E]:
     what is fed in place of the ids' embeddings."""
+    if condition is not None or embeds is not None:
+        return _run(real(backbone), ids, positions, slots, condition, embeds)
+    inputs, shape = _flat(slots)
+
+    def run(given: Sequence[Tensor]) -> list[Tensor]:
+        own = _joined(shape, given[2:])
+        hidden = _run(real(backbone), given[0], given[1], own, None, None)
+        assert list(own.fresh) == list(range(len(own.fresh))), "layers that run out of order"
+        return [hidden, *(x for pair in own.fresh.values() for x in pair)]
+
+    hidden, *fresh = traced(backbone, "model", shape, [ids, positions, *inputs], run)
+    slots.fresh.update({i: (fresh[2 * i], fresh[2 * i + 1]) for i in range(len(fresh) // 2)})
+    return hidden
+
+
+def call_head(head: nn.Module, hidden: Tensor) -> Tensor:
+    """Logits [.., V] for hidden states [.., E]."""
+    return traced(head, "head", None, [hidden], lambda given: [real(head)(given[0])])[0]
+
+
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
+Shape = tuple[int | None, tuple[tuple[int, ...], ...]]  # layers with a cache, and those of each earlier part
+
+
+def _flat(slots: Slots) -> tuple[list[Tensor], Shape]:
+    """What a call reads of its slots, one after another."""
+    inputs = [slots.fresh_bias]
+    if slots.caches is not None:
+        assert slots.bias is not None
+        inputs += [slots.bias, *(x for pair in slots.caches for x in pair)]
+    for pairs, bias in slots.earlier:
+        inputs += [bias, *(x for pair in pairs.values() for x in pair)]
+    return inputs, (
+        None if slots.caches is None else len(slots.caches),
+        tuple(tuple(pairs) for pairs, _ in slots.earlier),
+    )
+
+
+def _joined(shape: Shape, inputs: Sequence[Tensor]) -> Slots:
+    """The slots that `_flat` took apart, from other tensors."""
+    given = iter(inputs)
+    layers, earlier = shape
+    fresh_bias = next(given)
+    bias = None if layers is None else next(given)
+    caches = None if layers is None else [(next(given), next(given)) for _ in range(layers)]
+    parts = []
+    for numbers in earlier:
+        own = next(given)
+        parts.append(({n: (next(given), next(given)) for n in numbers}, own))
+    return Slots(caches, bias, fresh_bias, earlier=parts)
+
+
+def attention_name() -> str:
+    """The name by which transformers knows our attention."""
+    from transformers import AttentionInterface  # takes seconds, which a build of what was traced before need not wait
+
+    AttentionInterface.register(NAME, _attention)
+    return NAME
+
+
+def _run(
+    backbone: nn.Module, ids: Tensor, positions: Tensor, slots: Slots, condition: Tensor | None, embeds: Tensor | None
+) -> Tensor:
+    from dcompile.models.canvas import CanvasBackbone
+
     config: Any = backbone.config
     before = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = attention_name()
     try:
         if isinstance(backbone, CanvasBackbone):
             return backbone.traced(ids, positions, slots, condition)
@@ -85,8 +151,87 @@ def call_backbone(
 
 def named_weights(backbone: nn.Module, head: nn.Module) -> Mapping[str, Tensor]:
     """Parameters and buffers by dotted name; a tied weight keeps the backbone's name."""
+    if (asleep := sleeping(backbone)) is not None:
+        return asleep.weights
     found: dict[str, Tensor] = {}
-    for prefix, module in (("model", backbone), ("head", head)):
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            found.setdefault(f"{prefix}.{name}", tensor)
+    for name, tensor in named(real(backbone), real(head)):
+        found.setdefault(name, tensor)
     return found
+
+
+# ---------------------------------------------------------------- calls that were traced before
+
+
+def traced(module: nn.Module, kind: str, shape: object, inputs: Sequence[Tensor], run: Run) -> list[Tensor]:
+    """What `run` gives for these inputs. While a graph is recorded, and builds keep what they trace: by way of a graph
+    of its own, which is traced once for these shapes and kept."""
+    recorder, entry = active(), entry_of(module)
+    if recorder is None or entry is None:
+        return run(inputs)
+    forms = [(str(x.dtype), list(x.shape), list(x.stride())) for x in inputs]
+    name = cache.key("trace", entry, kind, shape, forms)
+    if name not in recorder.graphs:
+        weights = _weights_of(module, kind)
+        found = _read(name, weights)
+        if found is None:
+            found = _record(inputs, run, weights)
+            cache.put(name, lambda folder: _write(folder, found, weights))
+        recorder.graphs[name] = found
+    return recorder.inline(recorder.graphs[name], inputs)
+
+
+def _weights_of(module: nn.Module, kind: str) -> dict[str, Tensor]:
+    if (asleep := sleeping(module)) is not None:
+        return {name: weight for name, weight in asleep.weights.items() if name.startswith(f"{kind}.")}
+    own: Any = real(module)
+    both = [*own.named_parameters(remove_duplicate=False), *own.named_buffers(remove_duplicate=False)]
+    return {f"{kind}.{name}": tensor for name, tensor in both}
+
+
+def _record(inputs: Sequence[Tensor], run: Run, weights: Mapping[str, Tensor]) -> fx.GraphModule:
+    recorder = Recorder(weights)
+    with torch.utils._python_dispatch._disable_current_modes(), recorder.recording():
+        given = [recorder.input_like(f"input_{n}", x) for n, x in enumerate(inputs)]
+        return recorder.finish(run(given))
+
+
+def _write(folder: Path, graph: fx.GraphModule, weights: Mapping[str, Tensor]) -> None:
+    try:
+        text = transcript.write(graph, lambda path, _: path if path in weights else None)
+    except AssertionError as e:  # what has no such form is not kept
+        raise OSError(str(e)) from e
+    values = [_forms(node.meta["val"]) for node in graph.graph.nodes if node.op == "call_function"]
+    (folder / TRACE).write_text(json.dumps({"graph": text, "values": values}), encoding="utf-8")
+
+
+def _read(name: str, weights: Mapping[str, Tensor]) -> fx.GraphModule | None:
+    folder = cache.find(name)
+    if folder is None:
+        return None
+    data = json.loads((folder / TRACE).read_text(encoding="utf-8"))
+    graph = transcript.read(data["graph"], weights)
+    values = iter(data["values"])
+    for node in graph.graph.nodes:
+        if node.op == "call_function":
+            node.meta["val"] = _of_forms(next(values))
+            node.args, node.kwargs = tuple(_lists(a) for a in node.args), _lists(node.kwargs)
+    return graph
+
+
+def _lists(value: Any) -> Any:
+    """Arguments as a recorder has them: only the outermost are a tuple."""
+    if isinstance(value, dict):
+        return {k: _lists(v) for k, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _forms(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return {"dtype": str(value.dtype).removeprefix("torch."), "shape": [*value.shape], "strides": [*value.stride()]}
+    return [_forms(v) for v in value]
+
+
+def _of_forms(form: Any) -> Any:
+    if isinstance(form, dict):
+        return meta(form["shape"], form["strides"], getattr(torch, form["dtype"]))
+    return tuple(_of_forms(f) for f in form)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from platformdirs import user_cache_path
+from dcompile import cache
 
 
 def remember(fingerprint: str, place: str | Path) -> None:
@@ -26,4 +26,4 @@ def recall(fingerprint: str) -> str | None:
 
 
 def _note(fingerprint: str) -> Path:
-    return user_cache_path("dcompile", appauthor=False) / "models" / fingerprint[:32]
+    return cache.home() / "models" / fingerprint[:32]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
+os.environ["DCOMPILE_CACHE"] = "off"  # builds keep nothing, but where a test says so
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from dcompile import transcript
 from dcompile.backends import weights
 from dcompile.backends.base import Backend
-from dcompile.backends.eager import text
 from dcompile.diagnostic import Diagnostic
 from dcompile.program import Program
 
@@ -42,7 +42,7 @@ class Eager(Backend):
                 "inputs": [[p.name, p.dtype, list(p.shape)] for p in graph.inputs],
                 "outputs": [p.name for p in graph.outputs],
             }
-            content = {"format": FORMAT, **ports, "module": text.write(graph.module, weight_name)}
+            content = {"format": FORMAT, **ports, "module": transcript.write(graph.module, weight_name)}
             files[graph.name] = f"{graph.name}.graph.json"
             (folder / files[graph.name]).write_text(json.dumps(content), encoding="utf-8")
         return files

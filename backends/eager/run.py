@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, fx
 
 import dcompile.ops  # noqa: F401  (defines the operations that graphs name)
+from dcompile import transcript
 from dcompile.backends import weights
-from dcompile.backends.eager import text
 from dcompile.backends.weights import attribute
 from dcompile.diagnostic import error
 from dcompile.program import COND, WHILE
@@ -119,7 +119,7 @@ class Executable:
                 if self._weights is None:
                     self._weights = weights.read(self._folder)
                 content = json.loads(path.read_text(encoding="utf-8"))
-                self._graphs[name] = content, text.read(content["module"], self._weights)
+                self._graphs[name] = content, transcript.read(content["module"], self._weights)
             except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as reason:
                 raise error("broken-artifact", f"`{path}` cannot be loaded: {reason}", "build it again") from reason
         return self._graphs[name]

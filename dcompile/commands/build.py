@@ -48,6 +48,9 @@ def build(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the artifact that is there.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where time and memory went.")] = False,
     as_json: AsJson = False,
+    keep: Annotated[
+        str | None, typer.Option("--cache", metavar="DIR|off", help="Where builds keep what later ones need.")
+    ] = None,
 ) -> None:
     """Compile a strategy for a model into an artifact that runs without dcompile's compiler."""
     with stopwatch.profiling() if profile else nullcontext() as spent:
@@ -59,7 +62,7 @@ def build(
         artifact = compiler.build(
             strategy, models(model) or "", out, target, settings=settings(set_), max_length=max_length, batch=batch,
             loop=loop, rng=not no_sampling, without=without, limit=limit, quantize=quantize,
-            activations=activations, force=force, watch=watch,
+            activations=activations, force=force, watch=watch, keep=keep,
         )  # fmt: skip
     _report(artifact, spent, as_json)
 

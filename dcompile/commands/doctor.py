@@ -21,8 +21,13 @@ def doctor(as_json: AsJson = False) -> None:
         return
     out = console.out()
     out.print(_table("machine", found["machine"]))
+    out.print(_table("cache", _cache(found["cache"])))
     out.print(_table("packages", {k: v or "not installed" for k, v in found["packages"].items()}))
     out.print(_table("targets", {k: f"build: {v['build']}; run: {v['run']}" for k, v in found["targets"].items()}))
+
+
+def _cache(found: dict[str, Any]) -> dict[str, Any]:
+    return {"folder": found["folder"], "holds": f"{found['entries']} entries, {found['bytes'] / 1e6:.0f} MB"}
 
 
 def _table(title: str, rows: dict[str, Any]) -> Table:

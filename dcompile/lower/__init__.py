@@ -17,6 +17,7 @@ from dcompile.lower.networks import network
 from dcompile.lower.statements import sequence
 from dcompile.lower.variables import declare, sides
 from dcompile.models import Model, by_name
+from dcompile.models.kept import Asleep, real, undisturbed
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
 from dcompile.stopwatch import part
@@ -36,6 +37,18 @@ def lower(
     if not rng and (drawing := _draws(strategy)) is not None:
         raise CompileError([_needs_generator(drawing)])
     models = by_name(strategy, model)
+    try:
+        with undisturbed():
+            return _lower(strategy, models, batch, capacity, rng, draws)
+    except Asleep:  # more is asked of a model than its weights and what was traced before
+        for part_ in (p for m in models.values() for p in (m.backbone, m.head)):
+            real(part_)
+    return _lower(strategy, models, batch, capacity, rng, draws)
+
+
+def _lower(
+    strategy: Strategy, models: Mapping[str, Model], batch: int, capacity: int, rng: bool, draws: int
+) -> Program:  # fmt: skip
     model = models[strategy.models[0].name]
     networks = {m.name: network(m) for m in strategy.modules}
     inside = {name: weight for n in networks.values() for name, weight in n.weights.items()}

@@ -14,7 +14,7 @@ from dcompile.lower.regions import frame_of, live
 from dcompile.lower.shadows import Rows
 from dcompile.lower.variables import mask_id
 from dcompile.strategy import REGION, Area, Call, Expr, Literal, ModelUse
-from dcompile.trace import Slots, call_backbone
+from dcompile.trace import Slots, call_backbone, call_head
 
 CHUNK = 32  # slots a prompt is stored in at a time: fewer are sooner full, but each turn copies the caches
 
@@ -47,7 +47,7 @@ def call(ctx: Context, stmt: Call) -> None:
     if shadow is not None:
         shadows.read(ctx, stmt, shadow, hidden[:, frame.width :])
         hidden = hidden[:, : frame.width]
-    logits = used.model.head(hidden)
+    logits = call_head(used.model.head, hidden)
     if stmt.guidance is not None and not (isinstance(stmt.guidance, Literal) and stmt.guidance.value == 0):
         logits = _guided(ctx, stmt.guidance, frame, fed, logits)
     temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
@@ -163,7 +163,7 @@ def _guided(ctx: Context, guidance: Expr, frame: Frame, fed: Tensor, conditional
     prompt = ctx.value(Area(REGION, guidance.span, "prompt"), frame)
     hidden_tokens = torch.where(prompt, mask_id(ctx), look(ctx, before, frame))
     ctx.values["tokens"] = store(ctx, before, frame, hidden_tokens)
-    u: Tensor = ctx.model.head(forward(ctx, ctx.first, frame, fed, None, alone=True))
+    u: Tensor = call_head(ctx.model.head, forward(ctx, ctx.first, frame, fed, None, alone=True))
     ctx.values["tokens"] = before
     scale = ctx.value(guidance, None).to(torch.float32).reshape(-1, 1, 1) + 1
     return u + scale * (conditional - u)

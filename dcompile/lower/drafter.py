@@ -18,7 +18,7 @@ from dcompile.lower.frames import bias_of, places, rows
 from dcompile.lower.trees import alive, ancestors, chances
 from dcompile.record import constant
 from dcompile.strategy import DRAFT, Accept, Draft, walk
-from dcompile.trace import Slots, call_backbone
+from dcompile.trace import Slots, call_backbone, call_head
 
 Pairs = dict[int, tuple[Tensor, Tensor]]
 
@@ -37,7 +37,7 @@ def propose(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
             hidden = _root(ctx, used, nodes)
         else:
             hidden, earlier = _level(ctx, used, here, earlier)
-        dist = Dist(0, used.model.head(hidden), here, False, True, None, None, dict(ctx.values), nodes.live)
+        dist = Dist(0, call_head(used.model.head, hidden), here, False, True, None, None, dict(ctx.values), nodes.live)
         law = scores.law(ctx, dist, here)
         laws |= {node: law[:, n : n + 1] for n, node in enumerate(level)}
         nodes = _children(ctx, stmt, nodes, level, (sampling.processed_if(ctx, dist, dist.logits), law), u)

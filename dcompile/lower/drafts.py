@@ -22,7 +22,7 @@ from dcompile.lower.trees import alive, ancestors, chances, column, paths, unbro
 from dcompile.record import constant
 from dcompile.strategy import ACCEPT, Accept, Call, Draft, Parent, walk
 from dcompile.strategy import Nodes as Feed
-from dcompile.trace import Slots, call_backbone
+from dcompile.trace import Slots, call_backbone, call_head
 
 
 def draft(ctx: Context, stmt: Draft) -> None:
@@ -69,7 +69,7 @@ def call(ctx: Context, stmt: Call) -> None:
         hidden, fresh = forward(ctx, used, nodes, ancestors(nodes.tree))
         nodes = replace(nodes, fresh=fresh, tags=dict(ctx.recorder.tags))
     ctx.drafts[stmt.feed.draft] = nodes
-    logits = used.model.head(hidden)
+    logits = call_head(used.model.head, hidden)
     heat = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
     ctx.dists[stmt.name] = Dist(stmt.site, logits, nodes, False, True, heat, None, dict(ctx.values), nodes.live)
 

@@ -13,17 +13,18 @@ from dcompile.lower.context import Context, Frame
 from dcompile.lower.frames import bias_of, canvas, look, places, rows, store
 from dcompile.lower.regions import live
 from dcompile.lower.variables import feature_names
+from dcompile.models.kept import real
 from dcompile.models.layers import KNOWN, is_plain
 from dcompile.ops import FLOOR
 from dcompile.strategy import Call
-from dcompile.trace import NAME, Slots
+from dcompile.trace import Slots, attention_name
 
 STEPS = 1024.0  # drifts are told apart in steps of 1 / STEPS of a cosine: below is rounding
 
 
 def forward(ctx: Context, stmt: Call, frame: Frame, fed: Tensor, running: Tensor) -> Tensor:
     """Hidden states [B, W, E] of a frame's slots; stores what it computes of the rows that are `fed` [B, W] and run."""
-    backbone: Any = ctx.model.backbone
+    backbone: Any = real(ctx.model.backbone)
     if not is_plain(backbone):
         title = f"the layers of `{ctx.model.facts.family}` cannot be computed for some rows alone"
         help = f"known are the layers of {', '.join(KNOWN)}"
@@ -32,7 +33,7 @@ def forward(ctx: Context, stmt: Call, frame: Frame, fed: Tensor, running: Tensor
     positions = torch.clamp(slots - ctx.inputs["pad"].reshape(-1, 1), min=0)
     x: Tensor = backbone.embed_tokens(look(ctx, ctx.values["tokens"], frame))
     rotary = backbone.rotary_emb(x, position_ids=positions)
-    before, backbone.config._attn_implementation = backbone.config._attn_implementation, NAME
+    before, backbone.config._attn_implementation = backbone.config._attn_implementation, attention_name()
     try:
         for layer in range(len(backbone.layers)):
             x = _layer(ctx, stmt, x, layer, slots, rotary, fed, fed & running.reshape(-1, 1))
@@ -50,7 +51,7 @@ def _layer(
     written: Tensor,
 ) -> Tensor:  # fmt: skip
     """One layer: attention and feed-forward of the chosen rows; all others take what was last computed of them."""
-    module: Any = ctx.model.backbone.layers[number]  # type: ignore[index]
+    module: Any = real(ctx.model.backbone).layers[number]
     normed = module.input_layernorm(x)
     index, chosen = _chosen(ctx, stmt, module, normed, number, slots, fed)
     taken, here = rows(normed, index), torch.gather(slots, 1, index)

@@ -13,7 +13,7 @@ from dcompile.lower.regions import frame_of, live
 from dcompile.lower.variables import mask_id
 from dcompile.ops import FLOOR
 from dcompile.strategy import Call
-from dcompile.trace import Slots, call_backbone
+from dcompile.trace import Slots, call_backbone, call_head
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def backbone(
 def read(ctx: Context, stmt: Call, shadow: Rows, hidden: Tensor) -> None:
     """What `p.shadow` is: nothing is drawn from it."""
     assert stmt.shadow is not None
-    logits = ctx.model.head(hidden)
+    logits = call_head(ctx.model.head, hidden)
     temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
     now = dict(ctx.values)
     made = Dist(stmt.site, logits, shadow.frame, False, False, temperature, None, now, shadow.fed)

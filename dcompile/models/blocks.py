@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dcompile.models import kept
 from dcompile.models.base import Model
 from dcompile.ops import BLOCK, from_blocks
 
@@ -155,6 +156,7 @@ def quantised(model: Model, bits: Bits) -> Model:
         if weight.data_ptr() not in found and weight.shape[1] % BLOCK == 0:
             blocks = nearest(weight, "int8" if vocab in weight.shape[:1] else bits)
             weight.data.copy_(blocks.floats)
+            kept.changed(weight)
             found[weight.data_ptr()] = blocks
     return replace(model, blocks=found)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dcompile.diagnostic import CompileError, error
 from dcompile.model import Facts
+from dcompile.models import kept
 from dcompile.models.adapters import Adapter, adapter_of
 from dcompile.models.base import Model
 from dcompile.models.facts import read_facts, unsupported
@@ -35,29 +36,45 @@ def load_model(path: str | Path) -> Model:
 
     Raises CompileError: unknown-checkpoint, unreadable-checkpoint, unsupported-architecture.
     """
+    place = find_checkpoint(path)
+    with part("fingerprint"):
+        facts = read_facts(place)
+    with part("kept weights"):
+        found = kept.find(facts, lambda weights: _modules(place, facts, weights)[1:])
+    backbone: Any
+    head: Any
+    if found is not None:
+        backbone, head = found.parts
+    else:
+        whole, backbone, head = _modules(place, facts)
+        kept.note(whole, backbone, head, facts)
+    folder = place.parent if place.is_file() else place
+    with part("tokenizer"):
+        files = _files_or_none(place)
+    return Model(facts, backbone, head, folder, files, _blocks(place, facts, backbone, head))
+
+
+def _modules(
+    place: Path, facts: Facts, weights: Mapping[str, Tensor] | None = None
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The model as modules, and its backbone and head; on `weights`, which were checked before, or on its own."""
     with part("imports"):
         from dcompile.models.canvas import split_canvas
         from dcompile.models.probe import check_modules, split
 
-    place = find_checkpoint(path)
-    with part("fingerprint"):
-        facts = read_facts(place)
     with _no_progress_bars():
-        whole = _load_gguf(place, facts) if place.is_file() else _load_folder(place, facts)
+        whole = _load_gguf(place, facts, weights) if place.is_file() else _load_folder(place, facts, weights)
     whole = whole.eval().requires_grad_(False)
     if facts.attention == "canvas":
-        backbone, head = split_canvas(whole, facts)
-    else:
-        backbone, head = split(whole, facts)
+        return whole, *split_canvas(whole, facts)
+    backbone, head = split(whole, facts)
+    if weights is None:
         with part("trying it"):
             check_modules(whole, backbone, head, facts)
-    folder = place.parent if place.is_file() else place
-    with part("tokenizer"):
-        files = _files_or_none(place)
-    return Model(facts, backbone, head, folder, files, _blocks(place, facts, whole))
+    return whole, backbone, head
 
 
-def _blocks(place: Path, facts: Facts, whole: nn.Module) -> Mapping[int, Blocks]:
+def _blocks(place: Path, facts: Facts, backbone: nn.Module, head: nn.Module) -> Mapping[int, Blocks]:
     """What a GGUF file holds in blocks, by the address of the float weight; read when it is first asked for."""
     if not place.is_file():
         return {}
@@ -67,7 +84,9 @@ def _blocks(place: Path, facts: Facts, whole: nn.Module) -> Mapping[int, Blocks]
 
         with part("reading blocks"):
             found = read_blocks(read_header(place), facts.heads, facts.kv_heads)
-        return {weight.data_ptr(): found[name] for name, weight in whole.named_parameters() if name in found}
+        weights = {f"model.{name}": weight for name, weight in backbone.named_parameters()}
+        weights |= {f"lm_head.{name}": weight for name, weight in head.named_parameters()}
+        return {weight.data_ptr(): found[name] for name, weight in weights.items() if name in found}
 
     return Later(read)
 
@@ -112,13 +131,13 @@ def _files_or_none(place: Path) -> tuple[Path, ...]:
         return ()
 
 
-def _load_folder(folder: Path, facts: Facts) -> nn.Module:
+def _load_folder(folder: Path, facts: Facts, weights: Mapping[str, Tensor] | None) -> nn.Module:
     raw = read_json(folder / "config.json", needed=True)
     adapter = adapter_of(facts.family)
     try:
         if adapter is None or adapter.is_stock:
-            return _load_stock(folder, facts)
-        return _load_adapted(folder, raw, adapter)
+            return _load_stock(folder, facts, weights)
+        return _load_adapted(folder, raw, adapter, weights)
     except (OSError, RuntimeError, KeyError, TypeError) as problem:
         raise _unreadable(folder, problem) from problem
 
@@ -128,7 +147,7 @@ def _unreadable(place: Path, problem: object) -> CompileError:
     return error("unreadable-checkpoint", f"cannot load `{place}`: {first}")
 
 
-def _load_stock(folder: Path, facts: Facts) -> nn.Module:
+def _load_stock(folder: Path, facts: Facts, weights: Mapping[str, Tensor] | None) -> nn.Module:
     import torch
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -136,6 +155,8 @@ def _load_stock(folder: Path, facts: Facts) -> nn.Module:
     where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **where)
+        if weights is not None:
+            return _on_weights(folder, config, weights)
         loader: Any = AutoModelForCausalLM
         if facts.attention == "canvas":
             loader = transformers.DiffusionGemmaForBlockDiffusion
@@ -148,7 +169,13 @@ def _load_stock(folder: Path, facts: Facts) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _load_adapted(folder: Path, raw: dict[str, Any], adapter: Adapter) -> nn.Module:
+def _load_adapted(
+    folder: Path, raw: dict[str, Any], adapter: Adapter, weights: Mapping[str, Tensor] | None
+) -> nn.Module:
+    return _from_weights(folder, adapter.family, adapter.config(raw), weights or _read_adapted(folder, adapter))
+
+
+def _read_adapted(folder: Path, adapter: Adapter) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     weights: dict[str, Tensor] = {}
@@ -159,30 +186,36 @@ def _load_adapted(folder: Path, raw: dict[str, Any], adapter: Adapter) -> nn.Mod
             weights |= {adapter.rename(name): value.float() for name, value in load_file(file).items()}
         except Exception as problem:  # safetensors' own error type derives from Exception alone
             raise _unreadable(file, problem) from problem
-    return _from_weights(folder, adapter.family, adapter.config(raw), weights)
+    return weights
 
 
-def _load_gguf(file: Path, facts: Facts) -> nn.Module:
+def _load_gguf(file: Path, facts: Facts, weights: Mapping[str, Tensor] | None) -> nn.Module:
     from dcompile.models.gguf_weights import read_weights
 
     header = read_header(file)
-    with part("reading weights"):
-        weights = read_weights(header, facts.heads, facts.kv_heads)
+    if weights is None:
+        with part("reading weights"):
+            weights = read_weights(header, facts.heads, facts.kv_heads)
     config = gguf_config(header)
     return _from_weights(file, config.pop("model_type"), config, weights)
 
 
-def _from_weights(place: Path, family: str, entries: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+def _from_weights(place: Path, family: str, entries: dict[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
     """The stock class of a family filled with `weights`: every weight used, none missing."""
     with part("imports"):
-        import torch
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+        from transformers import AutoConfig
 
-    config = AutoConfig.for_model(family, **entries)
+    return _on_weights(place, AutoConfig.for_model(family, **entries), weights)
+
+
+def _on_weights(place: Path, config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
+    import torch
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
     loader: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     with part("modules"):
         model, report = loader.from_pretrained(
-            None, config=config, state_dict=weights, dtype=torch.float32, attn_implementation="eager",
+            None, config=config, state_dict=dict(weights), dtype=torch.float32, attn_implementation="eager",
             output_loading_info=True,
         )  # fmt: skip
     _complain(place, report)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from dcompile import cache
 from dcompile.diagnostic import error
 from dcompile.models.gguf import Header, read_header
 from dcompile.models.places import find_checkpoint, fingerprint, read_json
@@ -128,9 +129,7 @@ def _begin_with(made: Any, text: str, number: int) -> None:
 
 
 def _cache_folder(files: list[Path]) -> Path:
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("dcompile", appauthor=False) / "tokenizers" / fingerprint(files)[:16]
+    folder = cache.home() / "tokenizers" / fingerprint(files)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -1,4 +1,5 @@
-"""FX graphs as JSON: what the eager target writes. Nothing is pickled, so loading an artifact runs no code from it."""
+"""FX graphs as JSON: what the eager target writes, and what builds keep of calls that they traced. Nothing is pickled:
+reading one runs no code from it."""
 
 from __future__ import annotations
 
@@ -8,12 +9,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-
-from dcompile.backends.weights import attribute
+from torch.fx._lazy_graph_module import _LazyGraphModule
 
 Json = Any
 
 HIGHER = "higher_order"
+
+
+def attribute(module: fx.GraphModule, path: str) -> object:
+    """The value of a dotted `get_attr` target."""
+    found: object = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def write(module: fx.GraphModule, weight_name: Callable[[str, Tensor], str | None]) -> Json:
@@ -46,7 +54,7 @@ def read(text: Json, weights: Mapping[str, Tensor]) -> fx.GraphModule:
     for op, name, target, args, kwargs in text["nodes"]:
         found = _function(target) if op == "call_function" else target
         env[name] = graph.create_node(op, found, _decode(args, env), _decode(kwargs, env), name)
-    return fx.GraphModule(root, graph)
+    return _LazyGraphModule(root, graph)
 
 
 def _tensor(value: Tensor) -> Json:

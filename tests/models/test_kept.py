@@ -1,0 +1,133 @@
+"""Models that a build kept: later builds give the same bytes without loading them, and never those of another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+import dcompile
+from dcompile import cache
+from dcompile.models import kept, load
+from tests.cli import checkpoint
+from tests.models.checkpoints import make
+from tests.models.test_gguf import write as write_gguf
+
+LLADA = Path(__file__).parents[1] / "conformance/models/tiny-llada"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DCOMPILE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache/builds"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint.write(tmp_path_factory.mktemp("model"), layers=1)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each time that modules are made: whether on kept weights."""
+    seen: list[bool] = []
+    made = load._modules
+
+    def counted(place: Path, facts: Any, weights: Any = None) -> Any:
+        seen.append(weights is not None)
+        return made(place, facts, weights)
+
+    monkeypatch.setattr(load, "_modules", counted)
+    return seen
+
+
+def built(strategy: str, model: Path, out: Path, keep: str | None = None) -> dict[str, bytes]:
+    folder = dcompile.build(strategy, model, out, max_length=64, keep=keep).folder
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_second_build_loads_nothing(model: Path, tmp_path: Path, loads: list[bool]) -> None:
+    plain = built("greedy", model, tmp_path / "plain", keep="off")
+    first = built("greedy", model, tmp_path / "first")
+    assert loads == [False, False]
+    second = built("greedy", model, tmp_path / "second")
+    assert plain == first == second and loads == [False, False]
+    files = [tmp_path / name / "weights.safetensors" for name in ("first", "second")]
+    assert files[0].stat().st_ino == files[1].stat().st_ino  # one file on the disk
+
+
+@pytest.mark.parametrize("strategy", [pytest.param("token_recycling", marks=pytest.mark.slow), "prompt_lookup"])
+def test_another_strategy_is_traced_on_kept_weights(
+    strategy: str, model: Path, tmp_path: Path, loads: list[bool]
+) -> None:
+    built("greedy", model, tmp_path / "first")
+    plain = built(strategy, model, tmp_path / "plain", keep="off")
+    loads.clear()
+    assert built(strategy, model, tmp_path / "second") == plain
+    assert loads == [True]
+    assert built(strategy, model, tmp_path / "third") == plain
+    assert loads == [True]
+
+
+@pytest.mark.slow
+def test_formats_that_are_renamed(tmp_path: Path, loads: list[bool]) -> None:
+    gguf = write_gguf(tmp_path / "m.gguf", make("llama", tmp_path / "folder", max_position_embeddings=64), "llama")
+    for strategy, model in (("llada", LLADA), ("greedy", gguf)):
+        loads.clear()
+        first = built(strategy, model, tmp_path / f"{strategy}1")
+        assert built(strategy, model, tmp_path / f"{strategy}2") == first
+        assert loads == [False]
+
+
+def test_a_changed_checkpoint_is_another_model(model: Path, tmp_path: Path) -> None:
+    copy = checkpoint.write(tmp_path / "copy", layers=1)
+    before = built("greedy", copy, tmp_path / "before")
+    changed = LlamaForCausalLM.from_pretrained(copy)
+    with torch.no_grad():
+        changed.model.embed_tokens.weight.mul_(-1)
+    changed.save_pretrained(copy)
+    after = built("greedy", copy, tmp_path / "after")
+    assert after["weights.safetensors"] != before["weights.safetensors"]
+    assert after == built("greedy", copy, tmp_path / "plain", keep="off")
+
+
+def test_an_artifact_that_is_changed_in_place_spoils_no_build(
+    model: Path, tmp_path: Path, loads: list[bool]
+) -> None:
+    first = built("greedy", model, tmp_path / "first")
+    with (tmp_path / "first/weights.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\0\1\1")
+    assert built("greedy", model, tmp_path / "second") == first
+    assert loads == [False, False]
+
+
+def test_other_versions_find_nothing(
+    model: Path, tmp_path: Path, loads: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built("greedy", model, tmp_path / "first")
+    found = cache.metadata.version
+    monkeypatch.setattr(cache.metadata, "version", lambda name: "2.0" if name == "torch" else found(name))
+    built("greedy", model, tmp_path / "second")
+    assert loads == [False, False]
+
+
+def test_weights_that_are_rounded_are_not_those_of_the_file(model: Path, tmp_path: Path) -> None:
+    arguments = {"max_length": 64, "quantize": "int8"}
+    built("greedy", model, tmp_path / "first")
+    plain = dcompile.build("greedy", model, tmp_path / "plain", keep="off", **arguments).folder
+    after = dcompile.build("greedy", model, tmp_path / "after", **arguments).folder
+    assert {p.name: p.read_bytes() for p in after.iterdir()} == {p.name: p.read_bytes() for p in plain.iterdir()}
+
+
+def test_the_oracle_runs_a_kept_model(model: Path, tmp_path: Path) -> None:
+    before = dcompile.compiler.load(model)
+    built("greedy", model, tmp_path / "first")
+    after = dcompile.compiler.load(model)
+    assert kept.sleeping(after.backbone) is not None and kept.sleeping(before.backbone) is None
+    ids = torch.tensor([[3, 4, 5]])
+    one, two = (m.head(m.backbone(input_ids=ids).last_hidden_state) for m in (before, after))
+    assert torch.equal(one, two)
