@@ -166,7 +166,7 @@ def traced(module: nn.Module, kind: str, shape: object, inputs: Sequence[Tensor]
     """What `run` gives for these inputs. While a graph is recorded, and builds keep what they trace: by way of a graph
     of its own, which is traced once for these shapes and kept."""
     recorder, entry = active(), entry_of(module)
-    if recorder is None or entry is None:
+    if recorder is None or entry is None or _is_hooked(module):
         return run(inputs)
     forms = [(str(x.dtype), list(x.shape), list(x.stride())) for x in inputs]
     name = cache.key("trace", entry, kind, shape, forms)
@@ -178,6 +178,13 @@ def traced(module: nn.Module, kind: str, shape: object, inputs: Sequence[Tensor]
             cache.put(name, lambda folder: _write(folder, found, weights))
         recorder.graphs[name] = found
     return recorder.inline(recorder.graphs[name], inputs)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether somebody changes what the modules compute, as adapters do: that is not in the key of what is kept."""
+    if sleeping(module) is not None:
+        return False
+    return any(m._forward_hooks or m._forward_pre_hooks for m in real(module).modules())
 
 
 def _weights_of(module: nn.Module, kind: str) -> dict[str, Tensor]:

@@ -72,6 +72,19 @@ def test_another_strategy_is_traced_on_kept_weights(
     assert loads == [True]
 
 
+def test_a_hooked_module_is_traced_as_it_is(model: Path, tmp_path: Path) -> None:
+    from dcompile.backends.registry import builder
+    from dcompile.compiler import Order, Watch, compile, read
+    from dcompile.printing import text
+
+    built("greedy", model, tmp_path / "first")
+    loaded, order = dcompile.compiler.load(model), Order("onnx", 64)
+    plain = text(compile(read("greedy"), loaded, order, builder("onnx"), Watch()))
+    with loaded.backbone.norm.register_forward_hook(lambda _, __, out: out * 2):
+        hooked = text(compile(read("greedy"), loaded, order, builder("onnx"), Watch()))
+    assert hooked != plain == text(compile(read("greedy"), loaded, order, builder("onnx"), Watch()))
+
+
 @pytest.mark.slow
 def test_formats_that_are_renamed(tmp_path: Path, loads: list[bool]) -> None:
     gguf = write_gguf(tmp_path / "m.gguf", make("llama", tmp_path / "folder", max_position_embeddings=64), "llama")
