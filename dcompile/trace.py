@@ -166,7 +166,7 @@ def traced(module: nn.Module, kind: str, shape: object, inputs: Sequence[Tensor]
     """What `run` gives for these inputs. While a graph is recorded, and builds keep what they trace: by way of a graph
     of its own, which is traced once for these shapes and kept."""
     recorder, entry = active(), entry_of(module)
-    if recorder is None or entry is None or _is_hooked(module):
+    if recorder is None or entry is None or _is_changed(module):
         return run(inputs)
     forms = [(str(x.dtype), list(x.shape), list(x.stride())) for x in inputs]
     name = cache.key("trace", entry, kind, shape, forms)
@@ -180,11 +180,12 @@ def traced(module: nn.Module, kind: str, shape: object, inputs: Sequence[Tensor]
     return recorder.inline(recorder.graphs[name], inputs)
 
 
-def _is_hooked(module: nn.Module) -> bool:
-    """Whether somebody changes what the modules compute, as adapters do: that is not in the key of what is kept."""
+def _is_changed(module: nn.Module) -> bool:
+    """Whether somebody changes what the modules compute, as adapters and calls that leave out layers do: what is kept knows
+    nothing of it."""
     if sleeping(module) is not None:
         return False
-    return any(m._forward_hooks or m._forward_pre_hooks for m in real(module).modules())
+    return any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in real(module).modules())
 
 
 def _weights_of(module: nn.Module, kind: str) -> dict[str, Tensor]:
