@@ -181,8 +181,8 @@ def traced(module: nn.Module, kind: str, shape: object, inputs: Sequence[Tensor]
 
 
 def _is_changed(module: nn.Module) -> bool:
-    """Whether somebody changes what the modules compute, as adapters and calls that leave out layers do: what is kept knows
-    nothing of it."""
+    """Whether somebody changes what the modules compute, as adapters do, and calls that leave out layers: what is kept
+    knows nothing of it."""
     if sleeping(module) is not None:
         return False
     return any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in real(module).modules())
