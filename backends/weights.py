@@ -118,7 +118,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Region]:
     header = json.dumps(entries).encode()
     header += b" " * (-(8 + len(header)) % ALIGNMENT)
     if (same := kept_file(tensors.values(), struct.pack("<Q", len(header)) + header)) is not None:
-        cache.link(same, path)
+        cache.copy(same, path)
     else:
         _write(path, header, tensors)
     start = 8 + len(header)

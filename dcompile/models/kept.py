@@ -1,5 +1,5 @@
 """Models whose weights a build has kept: they lie in the cache as they lie in an artifact, in one file that is mapped
-into memory and that artifacts link to. Their modules are made only if something asks for them.
+into memory and that artifacts get copies of. Their modules are made only if something asks for them.
 
 Lowering asks for nothing but weights and the graphs of calls that were traced before (`dcompile.trace`); where it needs
 more, `Asleep` tells it so, and it begins again with the modules.
@@ -139,7 +139,7 @@ def keep(backbone: Any, head: Any, file: Path) -> None:
         from safetensors.torch import save_file
 
         names, small = places(backbone, head, file)
-        cache.link(file, folder / WEIGHTS)
+        cache.copy(file, folder / WEIGHTS)
         save_file(small, folder / SMALL)
         (folder / NAMES).write_text(json.dumps({"names": names, "state": _STATE[backbone]}), encoding="utf-8")
 

@@ -55,8 +55,10 @@ def test_a_second_build_loads_nothing(model: Path, tmp_path: Path, loads: list[b
     assert loads == [False, False]
     second = built("greedy", model, tmp_path / "second")
     assert plain == first == second and loads == [False, False]
-    files = [tmp_path / name / "weights.safetensors" for name in ("first", "second")]
-    assert files[0].stat().st_ino == files[1].stat().st_ino  # one file on the disk
+    for name in ("first", "second"):
+        file = tmp_path / name / "weights.safetensors"
+        assert file.stat().st_nlink == 1  # ONNX Runtime refuses weights that have another name
+        assert len(dcompile.load(tmp_path / name).generate([3, 4], max_new_tokens=3, eos_ids=[]).output_ids) == 3
 
 
 @pytest.mark.parametrize(
