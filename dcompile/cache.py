@@ -111,8 +111,8 @@ def drop(name: str) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A copy of a file, which shares its blocks on file systems that can. Never a hard link: ONNX Runtime refuses weights
-    with a second name, and a file that is changed in place under one name would change under the other."""
+    """A copy of a file, which shares its blocks on file systems that can. Never a hard link: ONNX Runtime refuses
+    weights with a second name, and what is changed in place under one name would change under the other."""
     with source.open("rb") as old, target.open("wb") as new:
         left = os.fstat(old.fileno()).st_size
         try:

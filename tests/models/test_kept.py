@@ -111,13 +111,14 @@ def test_a_changed_checkpoint_is_another_model(model: Path, tmp_path: Path) -> N
     assert after == built("greedy", copy, tmp_path / "plain", keep="off")
 
 
-def test_an_artifact_that_is_changed_in_place_spoils_no_build(
-    model: Path, tmp_path: Path, loads: list[bool]
+def test_kept_weights_that_were_changed_are_not_used(
+    model: Path, place: Path, tmp_path: Path, loads: list[bool]
 ) -> None:
     first = built("greedy", model, tmp_path / "first")
-    with (tmp_path / "first/weights.safetensors").open("r+b") as file:
-        file.seek(-4, 2)
-        file.write(b"\0\0\1\1")
+    (file,) = place.glob("model-*/weights.safetensors")
+    with file.open("r+b") as stream:
+        stream.seek(-4, 2)
+        stream.write(b"\0\0\1\1")
     assert built("greedy", model, tmp_path / "second") == first
     assert loads == [False, False]
 
