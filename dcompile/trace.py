@@ -29,13 +29,15 @@ TRACE = "trace.json"
 class Slots:
     """Keys and values of one call. `caches[l]` is layer l's (k, v) [B, G, C, D], or None when nothing cached is read;
     `bias` [B, 1, W, C] for the cached part, `fresh_bias` [B, 1, W, W] for the rows being fed (see ops.attend).
-    `earlier`: rows of calls before, by layer, and their bias."""
+    `earlier`: rows of calls before, by layer, and their bias. `watch`: computes a layer's attention in place of
+    `attend`, from its queries, the parts (keys, values, bias) and the scale."""
 
     caches: Sequence[tuple[Tensor, Tensor]] | None
     bias: Tensor | None
     fresh_bias: Tensor
     fresh: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     earlier: Sequence[tuple[Mapping[int, tuple[Tensor, Tensor]], Tensor]] = ()
+    watch: Callable[[int, Tensor, Sequence[tuple[Tensor, Tensor, Tensor]], float], Tensor] | None = None
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """What transformers calls with a layer's new keys and values [B, G, W, D]."""
@@ -57,6 +59,8 @@ def _attention(
     if slots.caches is not None:
         assert slots.bias is not None
         parts.insert(0, (*slots.caches[layer], slots.bias))
+    if slots.watch is not None:
+        return slots.watch(layer, query, parts, scaling or query.shape[-1] ** -0.5).transpose(1, 2), None
     keys, values, biases = (list(column) for column in zip(*parts, strict=True))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = torch.ops.dcompile.attend(query, keys, values, biases, scale)
@@ -70,7 +74,7 @@ def call_backbone(
     """Hidden states [B, W, E] behind the last norm for token ids and positions [B, W]; fills `slots.fresh`. `condition`
     [B, W, V] is fed to the decoder of a canvas model; without it its encoder runs. `embeds` [B, W, E]:
     what is fed in place of the ids' embeddings."""
-    if condition is not None or embeds is not None:
+    if condition is not None or embeds is not None or slots.watch is not None:
         return _run(real(backbone), ids, positions, slots, condition, embeds)
     inputs, shape = _flat(slots)
 

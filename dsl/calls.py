@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import depth, drafts, drift, embeds, shadows, syntax
+from dcompile.dsl import depth, drafts, drift, embeds, eviction, shadows, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
-from dcompile.strategy import BOOL, FLOAT, TOKENS, Call, Expr, Literal, Shadow, Stmt
+from dcompile.strategy import BOOL, FLOAT, INT, TOKENS, Call, Expr, Literal, Shadow, Stmt
 
 
 def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.Apply,
@@ -44,6 +44,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     shadows.fits(ctx, binding, name, given, soft is not None)
     share = drift.share(ctx, binding, given, soft is not None)
     deep = depth.depth(ctx, binding, given, feed, named)
+    evicts = eviction.eviction(ctx, binding, given, feed, named)
     if fed is not None and share is not None:
         ctx.fail("misplaced-option", "a call of a share feeds the canvas' own tokens", fed.span)
     if binding.use.attention == "canvas" and name is not None:  # it stores nothing
@@ -95,6 +96,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         share,
         fed,
         deep,
+        evicts,
     )
 
 
@@ -123,7 +125,7 @@ def _condition(
 
 def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> dict[str, Expr | None]:
     out: dict[str, Expr | None] = {"keep": None, "guidance": None, "temperature": None, "shadow": None, "share": None}
-    out["depth"] = None
+    out |= {"depth": None, **dict.fromkeys(eviction.OPTIONS)}
     seen: set[str] = set()
     for option in options:
         name = option.name.name
@@ -151,7 +153,8 @@ def _options(ctx: Context, scope: Scope, options: tuple[syntax.Option, ...]) -> 
         elif name == "shadow":
             out[name] = region(ctx, scope, option.value, "what has shadows")
         else:
-            out[name] = value(ctx, scope, option.value, FLOAT, f"the {name}")
+            type = INT if name in ("keys", "recent") else FLOAT
+            out[name] = value(ctx, scope, option.value, type, f"the {name}")
     guidance = out["guidance"]
     if isinstance(guidance, Literal) and guidance.value == 0:
         out["guidance"] = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
-from dcompile.dsl import depth, dists, externs, modules, progress, proposals, readable, rows, shadows, shapes
+from dcompile.dsl import depth, dists, eviction, externs, modules, progress, proposals, readable, rows, shadows, shapes
 from dcompile.dsl.progress import head
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
@@ -27,7 +27,7 @@ def check(strategy: Strategy) -> list[Diagnostic]:
     out += _guidance(strategy)
     out += proposals.unfit(strategy.body)
     out += dists.unfit(strategy)
-    out += depth.mixed(strategy)
+    out += depth.mixed(strategy) + eviction.mixed(strategy)
     out += modules.unfit(world, strategy)
     if strategy.lossless and not out:
         verdict = lossless(world, strategy, cache(world, strategy))

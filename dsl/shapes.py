@@ -89,6 +89,9 @@ def memory(
         out.append((what, 2 * own.layers * own.kv_heads * own.head_dim * slots * batch * kv_bytes))
     if facts is not None and any(isinstance(n, Call) and n.share is not None for n in walk(strategy.body)):
         out.append(("features of the layers", 2 * facts.layers * facts.hidden * slots * batch * BYTES["float"]))
+    if facts is not None and any(isinstance(n, Call) and n.eviction is not None for n in walk(strategy.body)):
+        each = facts.layers * facts.kv_heads * slots * batch
+        out.append(("how much each key was attended", each * (BYTES["float"] + BYTES["bool"])))
     out.append(("canvas (token, status)", batch * slots * (BYTES["token"] + 1)))
     for state in strategy.states:
         if (state.type.wide or VOCABULARY in state.sizes) and facts is None:

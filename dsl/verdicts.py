@@ -18,6 +18,7 @@ from dcompile.strategy import (
     Adjust,
     Area,
     Call,
+    Eviction,
     Expr,
     ForBlocks,
     If,
@@ -56,6 +57,8 @@ def cache(world: World, strategy: Strategy) -> Verdict:
     if shallow := [c for c in calls if c.depth is not None and not _is_one(c.depth)]:
         reason = "this call may leave out layers, which then know nothing of what it was fed"
         return Verdict("approximate", reason, shallow[0].span)
+    if forgetting := [c for c in calls if c.eviction is not None]:
+        return Verdict("approximate", "this call forgets keys and values", forgetting[0].span)
     partial = [c for c in calls if not within(world, EVERYTHING, c.feed)]
     if not partial:
         return Verdict("exact", "every call feeds everything, so nothing is read from the cache")
@@ -210,6 +213,8 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 yield Verdict("lossy", "mixed embeddings are fed in place of tokens", node.span)
             case Call(depth=Expr() as depth) if not _is_one(depth):
                 yield Verdict("lossy", "layers of the model are left out", node.span)
+            case Call(eviction=Eviction()):
+                yield Verdict("lossy", "keys and values are forgotten", node.span)
             case Call(guidance=Expr()):
                 yield Verdict("lossy", "guidance changes the model's distribution", node.span)
             case Call(temperature=Expr()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower import depth, dists, drift, shadows
+from dcompile.lower import depth, dists, drift, eviction, shadows
 from dcompile.lower.context import Context, Dist, Frame, Used, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
@@ -40,8 +40,10 @@ def call(ctx: Context, stmt: Call) -> None:
             with depth.left_out(ctx, stmt):
                 hidden = forward(
                     ctx, used, frame, fed, stays, alone=everything, condition=probs, embeds=soft, shadow=shadow,
-                    tokens=ids,
+                    tokens=ids, heat=None if stmt.eviction is None else ctx.value(stmt.eviction.heat, None),
                 )  # fmt: skip
+            if stmt.eviction is not None:
+                eviction.forget(ctx, stmt, ctx.values[used.stored])
     if stmt.name is None:
         return
     if shadow is not None:
@@ -59,7 +61,9 @@ def call(ctx: Context, stmt: Call) -> None:
 def prefill(ctx: Context, used: Used) -> None:
     """Store the prompt but for its last position, CHUNK slots a turn: it belongs to the row's first call."""
     width = min(CHUNK, ctx.capacity)
-    names = [used.stored, *used.caches]
+    evicts = used is ctx.first and eviction.evicting(ctx) is not None
+    heat = torch.ones(ctx.batch) if evicts else None
+    names = [used.stored, *used.caches, *(eviction.variables(ctx) if evicts else [])]
     upto = ctx.inputs["start"] - 1
     outer = dict(ctx.values)
 
@@ -69,7 +73,7 @@ def prefill(ctx: Context, used: Used) -> None:
         slots = places(ctx, frame)
         fed = (slots >= values["chunk"]) & (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < upto.reshape(-1, 1))
         with ctx.recorder.tagged(call="prefill", store="rewrite"):
-            forward(ctx, used, frame, fed, fed, unused=ctx.capacity % width == 0)
+            forward(ctx, used, frame, fed, fed, unused=ctx.capacity % width == 0, heat=heat)
         return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + width}
 
     carried = {**{n: outer[n] for n in names}, "chunk": torch.zeros(1, dtype=torch.int64)}
@@ -81,14 +85,14 @@ def prefill(ctx: Context, used: Used) -> None:
 def forward(
     ctx: Context, used: Used, frame: Frame, fed: Tensor, kept: Tensor | None, alone: bool = False,
     unused: bool = False, condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Rows | None = None,
-    tokens: Tensor | None = None,
+    tokens: Tensor | None = None, heat: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Hidden states [B, W, E] of a frame's slots; `fed` [B, W] are attended and, where `kept`, stored.
 
     `alone`: nothing but the fed rows can be live, so no cache is read. `unused`: see `keep`. `condition` [B, W, V]:
     what a canvas model that predicts is fed beside the tokens; `embeds` [B, W, E]: what is fed in their place.
     `tokens` [B, W]: what is fed in place of the canvas' own. `shadow`: rows behind those of the frame, in the
-    hidden states too.
+    hidden states too. `heat` [B]: where attention is watched, so that keys can be forgotten, what divides its scores.
     """
     slots = places(ctx, frame).expand(ctx.batch, frame.width)
     ids = look(ctx, ctx.values["tokens"], frame) if tokens is None else tokens
@@ -104,6 +108,9 @@ def forward(
         bias = bias_of(stored.unsqueeze(1) & _sees(used.use, positions, pos, condition is None))
         caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in used.layers]
     slots_of_call = Slots(caches, bias, fresh_bias)
+    if heat is not None:
+        running = fed if ctx.active is None else fed & ctx.active.reshape(-1, 1)
+        slots_of_call.watch = eviction.watch(ctx, frame, running, heat).attend
     if ctx.fork is not None:
         hidden = ctx.fork.backbone(used.model.backbone, ids, positions, slots_of_call)
         if kept is not None:

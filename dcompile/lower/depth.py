@@ -35,14 +35,13 @@ def left_out(ctx: Context, stmt: Call) -> Iterator[None]:
         title = f"the layers of `{ctx.model.facts.family}` are not known, so none can be left out"
         raise CompileError([Diagnostic("no-layers", title, Label(stmt.span))])
     rows, layers = _runs(ctx, stmt.depth), list(backbone.layers)[1:]
-    before = [layer.forward for layer in layers]
     try:
         for number, layer in enumerate(layers, 1):
             layer.forward = _maybe(ctx, layer.forward, number, rows[number])
         yield
     finally:
-        for layer, forward in zip(layers, before, strict=True):
-            layer.forward = forward
+        for layer in layers:
+            vars(layer).pop("forward", None)  # the class has it
 
 
 def _maybe(ctx: Context, run: Callable[..., Tensor], number: int, rows: Tensor) -> Callable[..., Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists, forcing
+from dcompile.lower import dists, eviction, forcing
 from dcompile.lower.context import Context, Frame
 from dcompile.lower.expressions import DTYPES
 from dcompile.lower.frames import canvas, places
@@ -107,6 +107,7 @@ def _canvas(ctx: Context) -> None:
     ctx.values["order"] = torch.zeros(shape, dtype=torch.int64)
     for name in ("calls", "fed", "filled"):
         ctx.values[name] = ctx.zeros()
+    eviction.declare(ctx)
     if any(isinstance(n, Call) and n.depth is not None for n in walk(ctx.strategy.body)):
         ctx.values["deepest"] = ctx.zeros() + ctx.model.facts.layers
     ctx.values["batch_calls"] = torch.zeros(1, dtype=torch.int64)
@@ -179,7 +180,7 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
             case Fill(table=table):
                 names.add(table)
             case Call(keep=keep, site=site, model=model):
-                names |= {"calls", "batch_calls", "fed", f"visits{site}", "deepest"}
+                names |= {"calls", "batch_calls", "fed", f"visits{site}", "deepest", *eviction.variables(ctx)}
                 names |= set(features(ctx))
                 if not isinstance(keep, Literal):
                     names |= {ctx.models[model].stored, *ctx.models[model].caches}

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from dcompile.reference import dists, drift
+from dcompile.reference import dists, drift, eviction
 from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
-from dcompile.strategy import Area, Call, Expr, ModelUse, reads_back
+from dcompile.strategy import KEYS, Area, Call, Eviction, Expr, ModelUse, reads_back
 
 
 def call(row: Row, stmt: Call) -> None:
@@ -34,6 +34,8 @@ def call(row: Row, stmt: Call) -> None:
     tokens = row.tokens if stmt.tokens is None else [int(t) for t in value(row, stmt.tokens).expand(row.size)]
     if stmt.share is not None:
         logits = drift.forward(model, memory, row.tokens, fed, stmt.share)
+    elif stmt.eviction is not None:
+        logits = _forgetting(row, stmt, stmt.eviction, fed)
     elif stmt.depth is not None:
         forward(model, use, memory, tokens, fed[:-1], fed[:-1])  # the prompt goes through all layers
         last = forward(model, use, memory, tokens, fed[-1:], fed[-1:], layers=_layers(row, stmt.depth))
@@ -55,6 +57,16 @@ def _layers(row: Row, depth: Expr) -> int:
     asked = min(max(math.ceil(float(torch.tensor(float(number(row, depth))) * whole)), 1), whole)
     row.deepest = asked if row.deepest is None else min(asked, row.deepest)
     return row.deepest
+
+
+def _forgetting(row: Row, stmt: Call, what: Eviction, fed: list[int]) -> Tensor:
+    """A forward after which only some keys are left; a prompt's queries have a heat of 1."""
+    memory = row.memories[stmt.model]
+    row.keys = row.keys or eviction.Keys(row.controls.seed, KEYS + stmt.site)
+    heats = [1.0] * (len(fed) - 1) + [float(number(row, what.heat))]
+    logits = eviction.forward(row.models[stmt.model], memory, row.keys, row.tokens, fed, heats)
+    eviction.forget(memory, row.keys, int(number(row, what.keys)), int(number(row, what.recent)))
+    return logits
 
 
 def _condition(row: Row, use: ModelUse, stmt: Call, fed: list[int]) -> Tensor | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from dcompile.controls import Controls
 from dcompile.models import Model
 from dcompile.reference import sampling
+from dcompile.reference.eviction import Keys
 from dcompile.reference.forward import Memory
 from dcompile.reference.result import Difference, Forced, Judged
 from dcompile.reference.threefry import uniform
@@ -44,7 +45,8 @@ class Row:
     `models` and `memories`: by the names of the strategy's models; `model` is the first one.
     `branch`: this is one of several branches, whose call is counted already. `nodes`: the draft whose nodes expressions
     range over, in place of positions. `accepted`: how many nodes of each draft were accepted last; `judged`: what each
-    accept was told and said, in order. `deepest`: how many layers the last call ran that could leave some out."""
+    accept was told and said, in order. `deepest`: how many layers the last call ran that could leave some out.
+    `keys`: what was attended, and what is forgotten of it."""
 
     strategy: Strategy
     model: Model
@@ -74,6 +76,7 @@ class Row:
     accepted: dict[str, int] = field(default_factory=dict)
     judged: list[Judged] = field(default_factory=list)
     deepest: int | None = None
+    keys: Keys | None = None
 
     @property
     def extent(self) -> int:

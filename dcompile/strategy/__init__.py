@@ -65,6 +65,7 @@ from dcompile.strategy.expressions import (
     Whole,
 )
 from dcompile.strategy.facts import (
+    KEYS,
     NOISE,
     RANDOM,
     RESERVED,
@@ -82,6 +83,7 @@ from dcompile.strategy.statements import (
     Branches,
     Break,
     Call,
+    Eviction,
     For,
     ForBlocks,
     If,
@@ -102,6 +104,7 @@ __all__ = [
     "FIELD",
     "FLOAT",
     "INT",
+    "KEYS",
     "NOISE",
     "NONE",
     "RANDOM",
@@ -129,6 +132,7 @@ __all__ = [
     "Drawn",
     "Ended",
     "Entry",
+    "Eviction",
     "Expr",
     "Extern",
     "Field",

@@ -9,13 +9,13 @@ from dataclasses import fields, is_dataclass
 from dcompile.source import Span
 from dcompile.strategy.declarations import ModelUse, State, Strategy
 from dcompile.strategy.expressions import Ended, Random
-from dcompile.strategy.statements import For, ForBlocks, If, Repeat, Stmt, Stop, While, Write
+from dcompile.strategy.statements import Eviction, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write
 from dcompile.strategy.types import Type
 
 RESERVED = re.compile(
     r"tokens|masked|order|stored\d*|calls|batch_calls|fed|filled|canvas_end|done|ended|go|chunk|count|fresh|turn|tail_row|next"
     r"|deepest|pad|start|end|length|temperature|top_k|top_p|min_p|penalty|banned|min_length|eos|seed"
-    r"|(k|v|visits|broken|block|attended|forwarded)\d+|(session|rows|tail|accepted)_\w+"
+    r"|(k|v|score|gone|visits|broken|block|attended|forwarded)\d+|(session|rows|tail|accepted)_\w+"
 )
 """Names that a Program gives variables of its own: no variable of a Strategy bears one (`order` becomes `order_2`,
 `session_n` becomes `own_session_n`)."""
@@ -26,11 +26,15 @@ NOISE = 1 << 20
 token of the vocabulary is as likely as another: `word * vocab // 2^32` of the 32-bit word."""
 RANDOM = 1 << 21
 """The stream of `random()` of a `site` is RANDOM + site."""
+KEYS = 7 << 20
+"""The stream of the noise by which the call of a `site` chooses keys is KEYS + site."""
 
 
 def is_noisy(strategy: Strategy) -> bool:
     """Whether something is drawn at random even at temperature 0."""
-    noises = (isinstance(n, Random) or (isinstance(n, Write) and n.action == "noise") for n in walk(strategy.body))
+    noises = (
+        isinstance(n, (Random, Eviction)) or (isinstance(n, Write) and n.action == "noise") for n in walk(strategy.body)
+    )
     return strategy.canvas.init == "uniform" or any(noises)
 
 

@@ -27,6 +27,19 @@ class Shadow:
 
 
 @dataclass(frozen=True)
+class Eviction:
+    """Keys and values that a causal model's call forgets (Keyformer). In each layer each head of keys adds up how much
+    its keys are attended: the softmax of (score + g) / `heat` over all that a query sees, summed over the queries and
+    the heads that share the keys, all calls together (the prompt's queries have a heat of 1). g is Gumbel noise, one
+    number for each position (stream KEYS + site, visit 0). Behind the call the last `recent` positions stay, and of the
+    others the `keys` that were attended most, of equal ones the lowest; the rest is never attended there again."""
+
+    keys: Expr
+    recent: Expr
+    heat: Expr
+
+
+@dataclass(frozen=True)
 class Call(Stmt):
     """`name = model(feed)`: run the model on exactly the positions of `feed` (a call on an empty region is no call).
 
@@ -45,6 +58,7 @@ class Call(Stmt):
     `tokens` (TOKENS): what is fed in place of the canvas' own. `shadow`: what is fed beside.
     `depth`: a share of the layers (rounded up, one at least) that run: the lowest, and as many of the highest as make
     up the number; those between are left out and store nothing. A row never runs more than it last did.
+    `eviction`: which keys and values are forgotten behind the call.
     """
 
     name: str | None
@@ -61,6 +75,7 @@ class Call(Stmt):
     share: float | None = None
     tokens: Expr | None = None
     depth: Expr | None = None
+    eviction: Eviction | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "input_copy": (LLAMA, {"width": 6}),
     "iter_smooth": ("tiny-llada", {"block": 16, "threshold": 0.6, "decay": 0.1, "start": 0.05, "weight": 0.05}),
     "jacobi": (LLAMA, {"width": 4}),
+    "keyformer": (LLAMA, {"share": 0.5}),
     "klass": ("tiny-llada", {"block": 16, "threshold": 0.5, "drift": 0.5}),
     "learn2pd": ("tiny-llada", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32")}),
     "learn2pd_dual": ("tiny-llada-gqa", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32-b")}),
