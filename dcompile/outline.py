@@ -78,6 +78,8 @@ def _value(value: Any) -> str:
         return f"{value.op}({', '.join(map(_value, value.args))})"
     if isinstance(value, Expr):
         return f"{type(value).__name__.lower()}({_arguments(value)})"
+    if isinstance(value, Tree) and value.growth is not None:
+        return f"tree of {value.size} nodes, {_arguments(value.growth)}"
     if isinstance(value, Tree):
         return f"tree of {value.size} nodes, by depth {' '.join(map(str, Counter(value.depths).values()))}"
     if isinstance(value, tuple):

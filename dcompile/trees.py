@@ -20,14 +20,26 @@ K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How a model that drafts shapes a tree: depth by depth the `width` likeliest paths go on, each to its `width`
+    likeliest tokens, down to `depth`; where the chances of the nodes that would stay sum up to at most `gain` more than
+    a depth before, no further. The tree's nodes are the likeliest of all that were seen."""
+
+    depth: int
+    width: int
+    gain: float | None = None
+
+
+@dataclass(frozen=True)
 class Tree:
     """Nodes 0 (the root) to n - 1; `parents[i]` < i (the root's is 0) and `ranks[i]` says which child of its parent
     node i is, from 0. Nodes stand in order of depth, appended rows (`attach`) behind all others. `facts`: further
-    numbers of the nodes by name."""
+    numbers of the nodes by name. `growth`: only how many nodes there are at most is known, the rest at the run."""
 
     parents: tuple[int, ...]
     ranks: tuple[int, ...]
     facts: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    growth: Growth | None = None
 
     @property
     def size(self) -> int:
@@ -36,6 +48,7 @@ class Tree:
     @cached_property
     def depths(self) -> tuple[int, ...]:
         """How far each node is from the root."""
+        assert self.growth is None, "where the nodes stand is known at the run"
         found = [0]
         for parent in self.parents[1:]:
             found.append(found[parent] + 1)
@@ -44,6 +57,8 @@ class Tree:
     @property
     def depth(self) -> int:
         """How deep a token may stand."""
+        if self.growth is not None:
+            return self.growth.depth
         return max(self.depths[: self.proper])
 
     @property
@@ -59,6 +74,7 @@ class Tree:
     @cached_property
     def ancestors(self) -> tuple[tuple[int, ...], ...]:
         """The nodes from the root down to each one, itself included."""
+        assert self.growth is None, "where the nodes stand is known at the run"
         found: list[tuple[int, ...]] = [(0,)]
         for node, parent in enumerate(self.parents[1:], 1):
             found.append((*found[parent], node))
@@ -67,6 +83,7 @@ class Tree:
     @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
         """The children of each node, by rank."""
+        assert self.growth is None, "where the nodes stand is known at the run"
         kids: list[list[int]] = [[] for _ in self.parents]
         for node, parent in enumerate(self.parents[1:], 1):
             kids[parent].append(node)
@@ -106,6 +123,18 @@ def expand(*widths: int) -> Tree:
                 raise error("bad-tree", f"{' x '.join(map(str, widths))} gives more than {LIMIT} nodes", FEWER)
         level = below
     return Tree(tuple(parents), tuple(ranks))
+
+
+def beam(depth: int, width: int, nodes: int, gain: float | None = None) -> Tree:
+    """At most `nodes` nodes below the root, whose places the drafting model chooses (`Growth`)."""
+    seen = width + (depth - 1) * width * width
+    if nodes > seen:
+        raise error(
+            "bad-tree", f"{depth} depths of {width} paths show {seen} nodes, fewer than {nodes}", "a wider beam"
+        )
+    if nodes >= LIMIT:
+        raise error("bad-tree", f"a tree has at most {LIMIT} nodes, the root included")
+    return Tree((0,) * (nodes + 1), (0,) * (nodes + 1), (), Growth(depth, width, gain))
 
 
 def lookahead(window: int, ngram: int, guesses: int) -> Tree:

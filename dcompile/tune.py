@@ -117,6 +117,10 @@ def the_draft(strategy: Strategy) -> Draft:
     if len(drafts) != 1:
         many = "drafts in several places" if drafts else "drafts nothing"
         raise error("nothing-to-tune", f"`{strategy.name}` {many}", "tune a strategy with one `draft`")
+    if drafts[0].tree.growth is not None:
+        raise error(
+            "nothing-to-tune", f"the tree of `{strategy.name}` is shaped at the run", "tune one whose tree is fixed"
+        )
     return drafts[0]
 
 

@@ -35,12 +35,20 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     """`draft t = shape from last { token = ... }`, `draft t = chain(4) from last by small drawing sample`."""
     name = node.name
     _free(ctx, scope, name)
-    shape, behind = rows.appended(ctx, scope, node, treelike.shape(ctx, scope, node.shape))
+    shape = treelike.shape(ctx, scope, node.shape)
+    if shape.growth is not None and node.model is None:
+        help = "`draft t = beam(5, 8, 32) from last by small`"
+        ctx.fail("draft-model", "a beam goes where a second model finds it likely", node.shape.span, help=help)
+    shape, behind = rows.appended(ctx, scope, node, shape)
     if node.root.name != "last":
         ctx.fail("wrong-type", "a draft grows from `last`", node.root.span, help=f"`draft {name.name} = ... from last`")
     tokens, law, model, drawn = None, None, None, ""
     if node.model is not None:
         model, drawn = _drafter(ctx, scope, node.model), _drawn(ctx, node.drawn)
+        if shape.growth is not None:
+            if node.drawn is not None and drawn != "top":
+                ctx.fail("unknown-argument", "a beam takes the likeliest tokens", node.drawn.span, help="`drawing top`")
+            drawn = "top"
     else:
         tokens, law = _given(ctx, scope, node, shape)
         drawn = "sample" if law is not None else ""
@@ -179,6 +187,10 @@ def _rule(ctx: Context, draft: DraftName, node: syntax.Accept) -> Rule:
     also = (Label(draft.span, "drafted here"),)
     if not draft.drawn:
         title = f"`{rule}` reads what the tokens were drawn from, and these were not drawn"
+        help = f"`accept {node.draft.name} where token == parent.p.token` fits every draft"
+        ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)
+    if draft.tree.growth is not None:
+        title = "a beam takes the likeliest tokens, and every rule asks for draws"
         help = f"`accept {node.draft.name} where token == parent.p.token` fits every draft"
         ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)
     if rule in ONE_CHILD and any(len(c) > 1 for c in draft.tree.children):

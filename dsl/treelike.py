@@ -1,5 +1,5 @@
 """Shapes of draft trees: `tree shape = "file.tree"`, `expand(4, 2)`, `[[0], [0, 0]]`, `chain(4)`,
-`lookahead(5, 4, 5)`."""
+`lookahead(5, 4, 5)`, `beam(5, 8, 32)`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dcompile.diagnostic import CompileError, Diagnostic, Label, suggest
 from dcompile.dsl import syntax
 from dcompile.dsl.declare import Setting
 from dcompile.dsl.scope import Broken, Context, Failed, Scope, TreeName
-from dcompile.dsl.values import constant
+from dcompile.dsl.values import constant, expression, number, to_float
 from dcompile.source import Span
-from dcompile.strategy import TreeFile
+from dcompile.strategy import Literal, TreeFile
 from dcompile.trees import Tree
 
 
@@ -65,6 +65,8 @@ def shape(ctx: Context, scope: Scope, node: syntax.Expr) -> Tree:
                 title = "`lookahead` takes the window (2 or more), the length of an n-gram (3 or more), and the guesses"
                 ctx.fail("unknown-argument", title, node.span, help="`lookahead(5, 4, 5)`")
             return _made(ctx, node.span, lambda: trees.lookahead(*numbers))
+        case syntax.Apply(_, syntax.Ident(_, "beam"), arguments):
+            return _beam(ctx, scope, node, arguments)
         case syntax.Listing(_, items) if items and all(isinstance(i, syntax.Listing) for i in items):
             paths = [
                 [constant(ctx, scope, r, "a rank") for r in i.items] for i in items if isinstance(i, syntax.Listing)
@@ -94,6 +96,21 @@ def _numbers(ctx: Context, scope: Scope, node: syntax.Apply, arguments: tuple[sy
     if max(out) >= trees.LIMIT:
         ctx.fail("bad-tree", f"a tree has at most {trees.LIMIT} nodes, the root included", node.span)
     return out
+
+
+def _beam(ctx: Context, scope: Scope, node: syntax.Apply, arguments: tuple[syntax.Argument, ...]) -> Tree:
+    """`beam(5, 8, 32)`, `beam(8, 16, 16, gain: 0.1)`."""
+    gain = None
+    if arguments and arguments[-1].name is not None and arguments[-1].name.name == "gain":
+        asked = to_float(number(ctx, expression(ctx, scope, arguments[-1].value), "the gain"))
+        if not isinstance(asked, Literal):
+            ctx.fail("not-constant", "the gain must be known at the build", asked.span, help="a number or a `param`")
+        gain, arguments = float(asked.value), arguments[:-1]
+    numbers = _numbers(ctx, scope, node, arguments)
+    if len(numbers) != 3:
+        title = "`beam` takes how deep it goes, how many paths go on, and how many nodes stay"
+        ctx.fail("unknown-argument", title, node.span, help="`beam(5, 8, 32)`, `beam(8, 16, 16, gain: 0.1)`")
+    return _made(ctx, node.span, lambda: trees.beam(*numbers, gain))
 
 
 def _made(ctx: Context, span: Span, make: Callable[[], Tree]) -> Tree:

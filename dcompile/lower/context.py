@@ -13,7 +13,7 @@ from dcompile.lower.appended import Appended
 from dcompile.lower.fork import Fork
 from dcompile.lower.networks import Network
 from dcompile.models import Model
-from dcompile.record import Recorder
+from dcompile.record import Recorder, constant
 from dcompile.strategy import Expr, ModelUse, Strategy, reads_back
 from dcompile.trees import Tree, chain
 
@@ -40,12 +40,23 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
+class Grown:
+    """Where the nodes of a tree stand that was shaped at the run: parents, ranks and depths [B, W] of a frame's nodes
+    (depths may be [1, W]), and which of all nodes stand above each one or are it: bool [B, W, n]."""
+
+    parents: Tensor
+    ranks: Tensor
+    depths: Tensor
+    above: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Nodes(Frame):
     """The nodes of a draft tree in place of slots: `start` [B] is the root's slot. `tokens` [B, n] and which nodes are
     `live` [B, n]; `q` [B, n, V]: what a model drew their children from. `fresh`: behind the target's call, the nodes'
     keys and values by layer, and the words that its nodes carry;
     `kept` [B, n]: behind accept, which nodes were. `rows`: the frame is of these nodes alone. `behind`: the rows that
-    are appended."""
+    are appended. `grown`: of a tree that was shaped at the run."""
 
     tree: Tree = ROOT
     tokens: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -56,10 +67,18 @@ class Nodes(Frame):
     rows: tuple[int, ...] = ()
     kept: Tensor | None = None
     behind: str | None = None
+    grown: Grown | None = None
 
     @property
     def nodes(self) -> tuple[int, ...]:
         return self.rows or tuple(range(self.tree.size))
+
+    @property
+    def depths(self) -> Tensor:
+        """How far each node is from the root: int [1 or B, W]."""
+        if self.grown is not None:
+            return self.grown.depths
+        return constant([[self.tree.depths[i] for i in self.nodes]])
 
     @property
     def unsorted(self) -> Frame:

@@ -34,7 +34,7 @@ def propose(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
         level = tuple(i for i in range(tree.size) if tree.depths[i] == depth and tree.children[i])
         here = replace(nodes, rows=level, width=len(level))
         if depth == 0:
-            hidden = _root(ctx, used, nodes)
+            hidden = root(ctx, used, nodes)
         else:
             hidden, earlier = _level(ctx, used, here, earlier)
         dist = Dist(0, call_head(used.model.head, hidden), here, False, True, None, None, dict(ctx.values), nodes.live)
@@ -47,7 +47,7 @@ def propose(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
     return replace(nodes, q=torch.cat([laws.get(node, none) for node in range(tree.size)], 1))
 
 
-def _root(ctx: Context, used: Used, nodes: Nodes) -> Tensor:
+def root(ctx: Context, used: Used, nodes: Nodes) -> Tensor:
     """Feed what was committed since the last draft; hidden states [B, 1, E] of the root."""
     assert nodes.start is not None
     accepts = (n for n in walk(ctx.strategy.body) if isinstance(n, Accept))

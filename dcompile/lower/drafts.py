@@ -17,8 +17,9 @@ from dcompile.lower.calls import count, keep
 from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
 from dcompile.lower.frames import bias_of, look, places, store
+from dcompile.lower.growing import grow
 from dcompile.lower.regions import last_slot
-from dcompile.lower.trees import alive, ancestors, chances, column, paths, unbroken
+from dcompile.lower.trees import alive, ancestors, chances, column, path_to, unbroken
 from dcompile.record import constant
 from dcompile.strategy import ACCEPT, Accept, Call, Draft, Parent, walk
 from dcompile.strategy import Nodes as Feed
@@ -34,7 +35,8 @@ def draft(ctx: Context, stmt: Draft) -> None:
         last, size, tree=stmt.tree, tokens=torch.cat([root, torch.full((ctx.batch, size - 1), -1)], 1),
         live=torch.arange(size).reshape(1, -1).expand(ctx.batch, size) == 0, behind=stmt.rows,
     )  # fmt: skip
-    ctx.drafts[stmt.name] = propose(ctx, stmt, nodes) if stmt.model is not None else _filled(ctx, stmt, nodes)
+    make = _filled if stmt.model is None else propose if stmt.tree.growth is None else grow
+    ctx.drafts[stmt.name] = make(ctx, stmt, nodes)
 
 
 def _filled(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
@@ -66,7 +68,8 @@ def call(ctx: Context, stmt: Call) -> None:
     number = nodes.live.to(torch.int64).sum(1)
     count(ctx, number > 0 if ctx.active is None else ctx.active, number)
     with ctx.recorder.tagged(call="tree", store="path"):
-        hidden, fresh = forward(ctx, used, nodes, ancestors(nodes.tree))
+        sees = ancestors(nodes.tree).unsqueeze(0) if nodes.grown is None else nodes.grown.above
+        hidden, fresh = forward(ctx, used, nodes, sees)
         nodes = replace(nodes, fresh=fresh, tags=dict(ctx.recorder.tags))
     ctx.drafts[stmt.feed.draft] = nodes
     logits = call_head(used.model.head, hidden)
@@ -75,11 +78,12 @@ def call(ctx: Context, stmt: Call) -> None:
 
 
 def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
-    """Hidden states [B, n, E] of the nodes, and their keys and values; `sees` [n, n]: which nodes each attends to."""
+    """Hidden states [B, n, E] of the nodes, and their keys and values; `sees` [1 or B, n, n]: which nodes each
+    attends to."""
     slots = places(ctx, nodes)
     stored = ctx.values[used.stored].unsqueeze(1).expand(ctx.batch, nodes.width, ctx.capacity)
     caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in used.layers]
-    passed = Slots(caches, bias_of(stored), bias_of(sees.unsqueeze(0)))
+    passed = Slots(caches, bias_of(stored), bias_of(sees))
     ids = torch.clamp(nodes.tokens, 0, used.model.facts.vocab - 1)
     positions, backbone = slots - ctx.inputs["pad"].reshape(-1, 1), used.model.backbone
     if nodes.behind is None:
@@ -98,8 +102,7 @@ def accept(ctx: Context, stmt: Accept) -> None:
     nodes, dist = ctx.drafts[stmt.draft], ctx.dists[stmt.dist]
     node, bonus = _by_rule(ctx, stmt, nodes, dist) if stmt.rule else _deepest(ctx, stmt, nodes, dist)
     tree = nodes.tree
-    path = torch.index_select(paths(tree), 0, node)
-    depth = torch.index_select(constant(tree.depths), 0, node).reshape(-1, 1)
+    path, depth = path_to(nodes, node)
     at = torch.arange(tree.depth + 1).reshape(1, -1)
     behind = torch.cat([path[:, 1:], path[:, -1:]], 1)
     new = torch.where(at == depth, bonus.reshape(-1, 1), torch.gather(nodes.tokens, 1, behind))
@@ -127,6 +130,8 @@ def accept(ctx: Context, stmt: Accept) -> None:
 def _behind(nodes: Nodes, last: Tensor, number: Tensor) -> Tensor:
     """Which nodes [B, n] are rows behind the one before the last token appended: `last` [B, 1], if any was."""
     tree = nodes.tree
+    if nodes.behind is None:
+        return torch.zeros_like(nodes.live)
     hosts = [next(i for i in reversed(path) if tree.ahead[i] == 0) for path in tree.ancestors]
     rows = (constant(hosts) == last) & (constant(tree.ahead) > 0)
     return rows & nodes.live & (number > 0).reshape(-1, 1)
@@ -141,11 +146,14 @@ def _deepest(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tens
     """The deepest node whose whole path holds, of equal depth the lowest, and the token proposed there."""
     assert stmt.where is not None
     holds = ctx.value(stmt.where, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
-    good = unbroken(nodes.tree, holds & nodes.live)
-    size, depths = nodes.width, nodes.tree.depths
+    good = unbroken(nodes, holds & nodes.live)
+    size = nodes.width
     if nodes.behind is not None:
         good = good & (constant(nodes.tree.ahead) == 0)
-    rank = constant([depth * size + size - 1 - node for node, depth in enumerate(depths)])
+    if nodes.grown is not None:
+        rank = nodes.grown.depths * size + size - 1 - torch.arange(size)
+    else:
+        rank = constant([depth * size + size - 1 - node for node, depth in enumerate(nodes.tree.depths)])
     node = torch.argmax(torch.where(good, rank, -1).to(torch.float32), 1)
     token = scores.token(ctx, dist, nodes)
     return node, torch.gather(token, 1, node.reshape(-1, 1)).reshape(-1)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.ops import FLOOR
-from dcompile.record import constant
 
 
 def canvas(ctx: Context) -> Frame:
@@ -19,7 +18,7 @@ def places(ctx: Context, frame: Frame) -> Tensor:
     """The slots of a frame, int64 [B, W] ([1, C] for the canvas), each slot once; of nodes, where they would stand."""
     if isinstance(frame, Nodes):
         assert frame.start is not None
-        return frame.start.reshape(-1, 1) + constant([[frame.tree.depths[i] for i in frame.nodes]])
+        return frame.start.reshape(-1, 1) + frame.depths
     if frame.start is None:
         slots = torch.arange(ctx.capacity).reshape(1, -1)
     else:

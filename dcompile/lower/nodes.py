@@ -9,6 +9,7 @@ from dcompile.lower import scores
 from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.lower.frames import rows
 from dcompile.lower.regions import present_end
+from dcompile.lower.trees import parents
 from dcompile.record import constant
 from dcompile.strategy import (
     VOCABULARY,
@@ -31,11 +32,11 @@ def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
     """An expression of this kind: [B, n] where it has a value for each node, else [B]."""
     match expr:
         case NodeFact(name=name):
-            return constant([nodes_of(frame).tree.fact(name)]).expand(ctx.batch, -1)
+            return _fact(nodes_of(frame), name).expand(ctx.batch, -1)
         case Parent(value=inner):
             nodes = nodes_of(frame)
             values = ctx.value(inner, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
-            return torch.index_select(values, 1, constant(nodes.tree.parents))
+            return parents(nodes, values)
         case Kept(draft=draft):
             kept, live = ctx.drafts[draft].kept, ctx.drafts[draft].live
             return torch.zeros_like(live) if kept is None else kept
@@ -55,6 +56,12 @@ def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
 def nodes_of(frame: Frame | None) -> Nodes:
     assert isinstance(frame, Nodes), "a value of nodes outside of a draft"
     return frame
+
+
+def _fact(nodes: Nodes, name: str) -> Tensor:
+    if nodes.grown is None:
+        return constant([nodes.tree.fact(name)])
+    return {"depth": nodes.grown.depths, "rank": nodes.grown.ranks}[name]
 
 
 def _text_at(ctx: Context, position: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def processed(ctx: Context, dist: Dist, logits: Tensor) -> Tensor:
     done = (written & (slots >= ctx.inputs["start"].reshape(-1, 1))).to(torch.int64).sum(1, keepdim=True)
     if isinstance(dist.frame, Nodes):
         seen = seen | _said_above(dist.frame, vocab)
-        done = done + constant([[dist.frame.tree.depths[i] for i in dist.frame.nodes]])
+        done = done + dist.frame.depths
     penalty = ctx.inputs["penalty"].reshape(-1, 1, 1)
     logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
     early = (done < ctx.inputs["min_length"].reshape(-1, 1)).unsqueeze(-1)
@@ -49,11 +49,14 @@ def processed(ctx: Context, dist: Dist, logits: Tensor) -> Tensor:
 def _said_above(nodes: Nodes, vocab: int) -> Tensor:
     """Which tokens stand at a node or between it and the root, bool [B, n, V]."""
     batch, n = nodes.tokens.shape
-    paths = [set(nodes.tree.ancestors[i]) for i in nodes.nodes]
-    above = constant([[a in path for a in range(n)] for path in paths])
+    if nodes.grown is not None:
+        above = nodes.grown.above
+    else:
+        paths = [set(nodes.tree.ancestors[i]) for i in nodes.nodes]
+        above = constant([[a in path for a in range(n)] for path in paths])
     tokens = torch.where(above, nodes.tokens.unsqueeze(1), vocab)
     tokens = torch.where(tokens < 0, vocab, tokens)
-    return torch.scatter(torch.zeros(batch, len(paths), vocab + 1), 2, tokens, 1.0)[:, :, :vocab] > 0
+    return torch.scatter(torch.zeros(batch, nodes.width, vocab + 1), 2, tokens, 1.0)[:, :, :vocab] > 0
 
 
 def warped(ctx: Context, logits: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 from dcompile.lower import sampling
 from dcompile.lower.context import Adjusted, Context, Dist, Frame, Nodes
 from dcompile.lower.frames import look, places, rows
+from dcompile.lower.trees import parents
 from dcompile.ops import FLOOR
-from dcompile.record import constant
 from dcompile.strategy import Chance, Entry, Field, Name, Score, walk
 
 
@@ -68,7 +68,7 @@ def chance(ctx: Context, expr: Chance, nodes: Nodes) -> Tensor:
     """The probability of a token of each node by what its parent predicts [B, n]."""
     dist = ctx.dists[expr.dist]
     logits = _masked(ctx, expr, dist, logits_at(ctx, dist, nodes))
-    above = torch.index_select(torch.softmax(logits, -1), 1, constant(nodes.tree.parents))
+    above = parents(nodes, torch.softmax(logits, -1))
     of = ctx.value(expr.of, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
     return _of(above, of)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dcompile.lower.context import Context, Frame, Nodes
-from dcompile.lower.frames import look, places, store
+from dcompile.lower.frames import look, places, rows, store
 from dcompile.lower.threefry import uniform
 from dcompile.record import constant
 from dcompile.trees import Tree
@@ -22,11 +22,18 @@ def alive(ctx: Context, tree: Tree, tokens: Tensor) -> Tensor:
         twins = [[a in tree.twins[b] for a in range(tree.size)] for b in range(tree.size)]
         same = (tokens.unsqueeze(2) == tokens.unsqueeze(1)) & constant(twins)
         good = good & (same.to(torch.int64).sum(2) == 0)
-    return unbroken(tree, good)
+    return _unbroken(tree, good)
 
 
-def unbroken(tree: Tree, good: Tensor) -> Tensor:
+def unbroken(nodes: Nodes, good: Tensor) -> Tensor:
     """Which nodes [B, n] are good with all between them and the root; the root is."""
+    if nodes.grown is None:
+        return _unbroken(nodes.tree, good)
+    bad = torch.logical_not(good) & (torch.arange(nodes.width) > 0)
+    return (bad.unsqueeze(1) & nodes.grown.above).to(torch.int64).sum(2) == 0
+
+
+def _unbroken(tree: Tree, good: Tensor) -> Tensor:
     bad = torch.logical_not(good) & (torch.arange(tree.size) > 0)
     if tree.depth == tree.size - 1:
         return bad.to(torch.int64).cumsum(1) == 0
@@ -36,6 +43,27 @@ def unbroken(tree: Tree, good: Tensor) -> Tensor:
 def ancestors(tree: Tree) -> Tensor:
     """Which nodes stand above each one or are it: bool [n, n]."""
     return constant([[a in above for a in range(tree.size)] for above in map(set, tree.ancestors)])
+
+
+def path_to(nodes: Nodes, node: Tensor) -> tuple[Tensor, Tensor]:
+    """The nodes [B, D + 1] from the root down to a node [B], itself again behind; and its depth [B, 1]."""
+    if nodes.grown is None:
+        depth = torch.index_select(constant(nodes.tree.depths), 0, node).reshape(-1, 1)
+        return torch.index_select(paths(nodes.tree), 0, node), depth
+    at = node.reshape(-1, 1)
+    depth = torch.gather(nodes.grown.depths, 1, at)
+    found = []
+    for level in range(nodes.tree.depth, -1, -1):
+        found.append(at)
+        at = torch.where(depth < level, at, torch.gather(nodes.grown.parents, 1, at))
+    return torch.cat(found[::-1], 1), depth
+
+
+def parents(nodes: Nodes, values: Tensor) -> Tensor:
+    """Values [B, n] or [B, n, V] of the nodes as they are at each one's parent."""
+    if nodes.grown is None:
+        return torch.index_select(values, 1, constant(nodes.tree.parents))
+    return rows(values, nodes.grown.parents)
 
 
 def paths(tree: Tree) -> Tensor:

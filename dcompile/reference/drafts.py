@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dcompile.ops import FLOOR
 from dcompile.reference import appended, sampling
 from dcompile.reference.accepts import accept as accept_by
 from dcompile.reference.expressions import number, value
@@ -31,7 +32,10 @@ def draft(row: Row, stmt: Draft) -> None:
     )
     row.drafts[stmt.name] = drafted
     if stmt.model is not None:
-        _by_model(row, stmt, drafted)
+        if stmt.tree.growth is not None:
+            row.drafts[stmt.name] = _grown(row, stmt, root)
+        else:
+            _by_model(row, stmt, drafted)
         return
     assert stmt.tokens is not None
     for depth in range(1, stmt.tree.depth + 1):
@@ -96,6 +100,53 @@ def _by_model(row: Row, stmt: Draft, drafted: Drafted) -> None:
         for node, processed, warped in zip(nodes, dist.processed, dist.warped, strict=True):
             _children(row, stmt, drafted, node, (processed, warped))
     _visited(row, DRAFT + stmt.site, drafted)
+
+
+def _grown(row: Row, stmt: Draft, root: int) -> Drafted:
+    """Depth by depth, the likeliest paths go on; of all nodes that were seen the likeliest stay."""
+    growth = stmt.tree.growth
+    assert growth is not None and stmt.model is not None
+    seen = Drafted(Tree((0,), (0,)), root, [row.tokens[root]], [True])
+    scores, ends, most = torch.zeros(1), [0], 0.0
+    for depth in range(growth.depth):
+        first = seen.tree.size
+        for node, logits in zip(ends, _ahead(row, stmt, seen, ends, depth), strict=True):
+            chances = torch.log_softmax(logits, -1)
+            best = torch.sort(logits, descending=True, stable=True).indices[: growth.width]
+            scores = torch.cat([scores, scores[node] + chances[best]])
+            parents, ranks = (*seen.tree.parents, *[node] * len(best)), (*seen.tree.ranks, *range(len(best)))
+            seen = Drafted(Tree(parents, ranks), root, [*seen.tokens, *best.tolist()], [True] * len(parents))
+        ends = [first + i for i in _likeliest(scores[first:], growth.width)]
+        total = float(scores[1:][_likeliest(scores[1:], stmt.tree.size - 1)].exp().sum())
+        if growth.gain is not None and total - most <= growth.gain:
+            break
+        most = total
+    kept = [0, *sorted(1 + i for i in _likeliest(scores[1:], stmt.tree.size - 1))]
+    parents = tuple(kept.index(seen.tree.parents[i]) for i in kept)
+    tree = Tree(parents, tuple(seen.tree.ranks[i] for i in kept))
+    return Drafted(tree, root, [seen.tokens[i] for i in kept], [float(scores[i]) > FLOOR / 2 for i in kept])
+
+
+def _likeliest(scores: Tensor, count: int) -> list[int]:
+    found: list[int] = torch.sort(scores, descending=True, stable=True).indices[:count].tolist()
+    return found
+
+
+def _ahead(row: Row, stmt: Draft, seen: Drafted, ends: list[int], depth: int) -> Tensor:
+    """What the drafter says behind the nodes where paths end [n, V]: one call."""
+    assert stmt.model is not None
+    use = next(m for m in row.strategy.models if m.name == stmt.model)
+    memory, model = row.memories[stmt.model], row.models[stmt.model]
+    row.calls += 1
+    row.gaps.append(math.inf)
+    if depth == 0:
+        behind = sorted(set(range(seen.root + 1)) - memory.stored)
+        row.fed += len(behind)
+        logits = forward(model, use, memory, row.tokens, behind, behind)[-1:]
+    else:
+        row.fed += len(ends)
+        logits = torch.stack([_chain(row, stmt.model, use, seen, node)[-1] for node in ends])
+    return _tree_dist(row, seen, ends, logits, site=0).processed
 
 
 def _chain(row: Row, model: str, use: ModelUse, drafted: Drafted, node: int) -> Tensor:

@@ -8,7 +8,10 @@ from typing import Any
 from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
-DRAFTED = ("block_verification", "greedy_drafts", "sequoia", "speculative", "specinfer", "spectr", "traversal")
+DRAFTED = (
+    "block_verification", "eagle2_shape", "greedy_drafts", "opt_tree", "sequoia", "speculative", "specinfer", "spectr",
+    "traversal",
+)  # fmt: skip
 GUIDED = {"guided": "guide", **dict.fromkeys(DRAFTED, "small")}  # those with a second model, of LLAMA's kind; its name
 SMALL = {"shape": str(Path(__file__).with_name("small.tree"))}
 PROMPTS, MASKS = (str(Path(__file__).with_name(f"{n}.safetensors")) for n in ("prompts", "masks"))  # random ones
@@ -35,6 +38,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "dream_margin": ("tiny-dream", DREAM),
     "dream_maskgit": ("tiny-dream-b", DREAM),
     "dream_origin": ("tiny-dream", DREAM),
+    "eagle2_shape": (LLAMA, {"steps": 3, "width": 3, "nodes": 8}),
     "eb_sampler": ("tiny-llada", {"block": 16, "gamma": 0.5}),
     "end_of_text": ("tiny-llada", {"block": 16, "end": 138}),
     "fast_dllm_dual": ("tiny-llada-gqa", HALF),
@@ -68,6 +72,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "lookahead": (LLAMA, {"window": 4, "ngram": 3, "guesses": 2}),
     "maskgit": ("tiny-llada", {"steps": 6}),
     "multi_token": (LLAMA, {"width": 3, "masks": MASKS}),
+    "opt_tree": (LLAMA, {"steps": 4, "nodes": 5}),
     "paraformer": ("tiny-llada", {}),
     "ppd": (LLAMA, {"prompts": PROMPTS}),
     "prompt_lookup": (LLAMA, {"width": 4}),
