@@ -147,6 +147,8 @@ def test_the_bound(command: Command, llama: Path, tmp_path: Path, prompts: Path)
 def test_what_cannot_be_tuned(command: Command, llama: Path) -> None:
     done = command("tune", "greedy", "-m", llama)
     assert done.code == 1 and "error[nothing-to-tune]: `greedy` drafts nothing" in done.err
+    done = command("tune", "opt_tree", "-m", f"lm={llama}", "-m", f"small={llama}")
+    assert done.code == 1 and "error[nothing-to-tune]: the tree of `opt_tree` is shaped at the run" in done.err
     done = command("tune", "prompt_lookup", "-m", llama, "--bound", 2)
     assert done.code == 1 and "error[nothing-to-bound]" in done.err
     assert command("tune", "prompt_lookup").code == 1

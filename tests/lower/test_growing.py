@@ -86,7 +86,8 @@ def test_it_is_the_likeliest_tree(steps: int, nodes: int, gain: float | None, mo
 
 def all_paths(steps: int) -> dict[tuple[int, ...], float]:
     """How likely the drafter finds each text of up to so many tokens behind the prompt."""
-    small, use, chances = drafter(1), ModelUse("small", "causal", None), {(): 1.0}
+    small, use = drafter(1), ModelUse("small", "causal", None)
+    chances: dict[tuple[int, ...], float] = {(): 1.0}
     for length in range(steps):
         for path in [p for p in chances if len(p) == length]:
             ids = (*PROMPTS[0], *path)
