@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from dcompile.diagnostic import Diagnostic
+    from dcompile.models import Model
     from dcompile.passes.base import Stage
     from dcompile.program import Program
 
@@ -21,6 +22,10 @@ class Backend(ABC):
     stages: ClassVar[tuple[Stage, ...]] = ()
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = False  # whether it can multiply with matrices in blocks
+
+    def chunk(self, models: Sequence[Model], batch: int, capacity: int) -> int | None:
+        """How many slots of a prompt are best stored at a time; None leaves it to lowering."""
+        return None
 
     @abstractmethod
     def missing(self, program: Program) -> Sequence[Diagnostic]:

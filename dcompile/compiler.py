@@ -172,7 +172,10 @@ def compile(
     began = time.perf_counter()
     room = capacity(order, models.values())
     with part("lower"):
-        program = lower(strategy, models, batch=order.batch, capacity=room, rng=order.rng, draws=order.draws)
+        chunk = backend.chunk(list(models.values()), order.batch, room)
+        program = lower(
+            strategy, models, batch=order.batch, capacity=room, rng=order.rng, draws=order.draws, chunk=chunk
+        )
     watch.program("lower", "", program, time.perf_counter() - began)
     legal = (*_quantise(order, models), *backend.stages)
     with part("passes"):

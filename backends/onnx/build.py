@@ -13,12 +13,15 @@ from torch import fx
 
 from dcompile.backends import weights
 from dcompile.backends.base import Backend
+from dcompile.backends.onnx import rows
 from dcompile.backends.onnx.emit import emit_graph
 from dcompile.backends.onnx.fuse import weights_together
 from dcompile.backends.onnx.live import LiveSlots
 from dcompile.backends.onnx.scope import DTYPES, Model
 from dcompile.backends.onnx.tables import HANDLERS
+from dcompile.backends.weights import attribute
 from dcompile.diagnostic import Diagnostic, Label
+from dcompile.models import Model as Loaded
 from dcompile.passes.base import Stage
 from dcompile.program import COND, WHILE, Program, modules
 from dcompile.stopwatch import part
@@ -36,6 +39,10 @@ class ONNX(Backend):
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = True
 
+    def chunk(self, models: Sequence[Loaded], batch: int, capacity: int) -> int | None:
+        shapes = (w.shape for m in models for w in (*m.backbone.parameters(), *m.head.parameters()))
+        return rows.chunk(rows.sizes([m.facts for m in models], shapes, batch, capacity), capacity)
+
     def missing(self, program: Program) -> Sequence[Diagnostic]:
         found: dict[str, Diagnostic] = {}
         for graph in program.graphs:
@@ -51,14 +58,27 @@ class ONNX(Backend):
         with part("weights"):
             regions = weights.write(program, folder, weights_together(program))
         files = {}
+        sizes = _sizes(program)
         for graph in program.graphs:
             with part("graphs"):
-                emitted = emit_graph(Model(regions, weights.FILE), graph)
+                emitted = emit_graph(Model(regions, weights.FILE, sizes=sizes), graph)
             model = ir.Model(emitted, ir_version=IR_VERSION, producer_name="dcompile")
             files[graph.name] = f"{graph.name}.onnx"
             with part("writing graphs"):
                 (folder / files[graph.name]).write_bytes(ir.serde.serialize_model(model).SerializeToString(True))
         return files
+
+
+def _sizes(program: Program) -> frozenset[int]:
+    """The sizes that `ONNX.chunk` went by, as far as the graphs hold them; none where rows of a batch lie together."""
+    shapes = [
+        tuple(tensor.shape)
+        for graph in program.graphs
+        for module in modules(graph.module)
+        for node in module.graph.find_nodes(op="get_attr")
+        if isinstance(tensor := attribute(module, str(node.target)), torch.Tensor)
+    ]
+    return rows.sizes([program.facts, *program.others.values()], shapes, program.batch, program.capacity)
 
 
 def _unsupported(node: fx.Node) -> str | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from dcompile.backends.onnx import fuse
+from dcompile.backends.onnx.rows import Live, marks
 from dcompile.backends.onnx.scope import Model, Scope, Typed
 from dcompile.backends.onnx.tables import HANDLERS
 from dcompile.backends.weights import attribute
@@ -61,7 +62,16 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
             return [env[result] for result in _results(node)]
         else:
             env[node] = _call(at, node, env)
+        if "rows" in node.meta and marks(width := int(node.meta["rows"]), at.model.sizes):
+            at.live = Live(width, env[node].value)
+            env = {n: _live_rows(at, value) for n, value in env.items()}
     raise AssertionError("a graph without an output")
+
+
+def _live_rows(at: Scope, value: Values) -> Values:
+    if not isinstance(value, Typed):
+        return value
+    return Typed(at.live_rows(value), value.dtype, value.shape)
 
 
 def _origin(node: fx.Node) -> str:

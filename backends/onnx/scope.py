@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from dcompile.backends.onnx.rows import Live, parts
 from dcompile.backends.weights import Region, adjacent
 
 OPSET = 23
@@ -52,6 +53,7 @@ class Model:
 
     regions: Mapping[int, Region]
     weights_file: str
+    sizes: frozenset[int] = frozenset()  # those that the width of a prompt's chunk must not divide (rows.py)
     origin: str = ""
     names: dict[str, int] = field(default_factory=dict)
     expanded: dict[ir.Value, Typed] = field(default_factory=dict)  # what a value is the expansion of
@@ -75,6 +77,7 @@ class Scope:
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
         self.made: set[ir.Value] = set()
+        self.live: Live | None = None if parent is None else parent.live
         self._once: dict[tuple[Any, ...], ir.Value] = {}
 
     # ------------------------------------------------------------ values
@@ -114,14 +117,35 @@ class Scope:
         if shape is not None:
             data = np.broadcast_to(data, tuple(shape))
         data = np.ascontiguousarray(data).reshape(data.shape)
+        return self.live_rows(Typed(self._constant(data, dtype), dtype, data.shape))
+
+    def _constant(self, data: Any, dtype: torch.dtype) -> ir.Value:
         key = (dtype, data.shape, data.tobytes())
         if data.nbytes > LARGE and self.parent is not None:
-            return self.parent.constant(data, dtype)  # once for all bodies that read it
+            return self.parent._constant(data, dtype)  # once for all bodies that read it
         return self.once(key, lambda: self._initializer(ir.tensor(data, name=self.model.name("k"))))
 
     def ints(self, *values: int) -> ir.Value:
         """An int64 list, as ONNX wants shapes and axes."""
-        return self.constant(values, torch.int64)
+        live = self.live
+        if live is None or all(n == 0 or n % live.width for n in values):
+            return self.constant(values, torch.int64)
+
+        def times(part: int | tuple[int, ...]) -> ir.Value:
+            factor = self.constant(part if isinstance(part, tuple) else [part], torch.int64)
+            return factor if isinstance(part, tuple) else self.op("Mul", live.count, factor)
+
+        return self.once(("ints", values), lambda: self.join([times(part) for part in parts(values, live.width)], 0))
+
+    def live_rows(self, x: Typed) -> ir.Value:
+        """A value that was made with the whole width of a prompt's chunk, without the dead rows."""
+        live = self.live
+        axes = [a for a, n in enumerate(x.shape) if n and live is not None and n % live.width == 0]
+        if live is None or not axes:
+            return x.value
+        assert len(axes) == 1 and x.shape[axes[0]] == live.width, f"rows of several chunks in one: {x.shape}"
+        ends = [self._constant(np.asarray([n]), torch.int64) for n in (0, axes[0])]
+        return self.once(("live", x.value), lambda: self.op("Slice", x, ends[0], live.count, ends[1]))
 
     def weight(self, name: str, tensor: torch.Tensor) -> Typed:
         """An initializer of this graph: a region of the weights file, or inline where the file does not hold it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Executable:
             file: VirtualMachine(tvm.runtime.load_module(str(folder / file)), device) for file in set(files.values())
         }
         self._functions = {name: machines[file][name] for name, file in files.items()}
+        self._returned: dict[int, Any] = {}
         self._weights: dict[str, list[Any]] = {
             name: [held[key] for key in self._signatures[name].extra["weights"]] for name in files
         }
@@ -33,9 +35,22 @@ class Executable:
     def run(self, graph: str, inputs: Mapping[str, npt.NDArray[np.generic]]) -> ports.Arrays:
         """Run one graph; a wrong dtype or shape is a ValueError."""
         signature = self._signatures[graph]
-        arrays = [tvm.runtime.tensor(array) for array in ports.arrange(signature, inputs)]
-        results = self._functions[graph](*arrays, *self._weights[graph])
-        return {p.name: r.numpy() for p, r in zip(signature.outputs, results, strict=True)}
+        tensors = [self._tensor(array) for array in ports.arrange(signature, inputs)]
+        results = self._functions[graph](*tensors, *self._weights[graph])
+        return {p.name: self._array(r) for p, r in zip(signature.outputs, results, strict=True)}
+
+    def _array(self, tensor: Any) -> npt.NDArray[np.generic]:
+        """A result for the host. It cannot be written to, so where it comes back, the tensor itself will do: caches are
+        not copied to and fro each step."""
+        array: npt.NDArray[np.generic] = tensor.numpy()
+        array.flags.writeable = False
+        at = id(array)
+        self._returned[at] = tensor
+        weakref.finalize(array, self._returned.pop, at, None).atexit = False
+        return array
+
+    def _tensor(self, array: npt.NDArray[np.generic]) -> Any:
+        return self._returned[id(array)] if id(array) in self._returned else tvm.runtime.tensor(array)
 
     def close(self) -> None:
         """Let go of the code and the weights."""

@@ -11,7 +11,7 @@ from dcompile.diagnostic import CompileError, Diagnostic, Label
 from dcompile.lower import ending, forcing
 from dcompile.lower.appended import appended
 from dcompile.lower.calls import prefill
-from dcompile.lower.context import Context, used
+from dcompile.lower.context import CHUNK, Context, used
 from dcompile.lower.expressions import DTYPES, value
 from dcompile.lower.networks import network
 from dcompile.lower.statements import sequence
@@ -29,25 +29,25 @@ EOS_SLOTS = 8  # eos ids an artifact takes at run time
 
 def lower(
     strategy: Strategy, model: Model | Mapping[str, Model], *, batch: int = 1, capacity: int = 256, rng: bool = True,
-    draws: int = 0,
+    draws: int = 0, chunk: int | None = None,
 ) -> Program:  # fmt: skip
     """One graph for `batch` rows and a canvas of at most `capacity` slots; `rng` False: temperature 0 only. `draws`:
     for tests, an input of that name holds tokens to take where the generator would draw one (`forcing`), up to so many
-    visits."""
+    visits. `chunk`: slots that a prompt is stored in at a time."""
     if not rng and (drawing := _draws(strategy)) is not None:
         raise CompileError([_needs_generator(drawing)])
     models = by_name(strategy, model)
     try:
         with undisturbed():
-            return _lower(strategy, models, batch, capacity, rng, draws)
+            return _lower(strategy, models, batch, capacity, rng, draws, chunk or CHUNK)
     except Asleep:  # more is asked of a model than its weights and what was traced before
         for part_ in (p for m in models.values() for p in (m.backbone, m.head)):
             real(part_)
-    return _lower(strategy, models, batch, capacity, rng, draws)
+    return _lower(strategy, models, batch, capacity, rng, draws, chunk or CHUNK)
 
 
 def _lower(
-    strategy: Strategy, models: Mapping[str, Model], batch: int, capacity: int, rng: bool, draws: int
+    strategy: Strategy, models: Mapping[str, Model], batch: int, capacity: int, rng: bool, draws: int, chunk: int
 ) -> Program:  # fmt: skip
     model = models[strategy.models[0].name]
     networks = {m.name: network(m) for m in strategy.modules}
@@ -57,7 +57,7 @@ def _lower(
     recorder = Recorder({**_weights(strategy, models), **inside})
     ctx = Context(
         strategy, model, recorder, batch, capacity, rng, value, modules=networks, models=used(strategy, models),
-        appended=behind,
+        appended=behind, chunk=chunk,
     )  # fmt: skip
     with recorder.recording():
         _inputs(ctx, draws)

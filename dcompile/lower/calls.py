@@ -16,8 +16,6 @@ from dcompile.lower.variables import mask_id
 from dcompile.strategy import REGION, Area, Call, Expr, Literal, ModelUse
 from dcompile.trace import Slots, call_backbone, call_head
 
-CHUNK = 32  # slots a prompt is stored in at a time: fewer are sooner full, but each turn copies the caches
-
 
 def call(ctx: Context, stmt: Call) -> None:
     """Lower `name = model(feed)`: counts, keys and values, logits."""
@@ -59,8 +57,8 @@ def call(ctx: Context, stmt: Call) -> None:
 
 
 def prefill(ctx: Context, used: Used) -> None:
-    """Store the prompt but for its last position, CHUNK slots a turn: it belongs to the row's first call."""
-    width = min(CHUNK, ctx.capacity)
+    """Store the prompt but for its last position, a chunk a turn: it belongs to the row's first call."""
+    width = min(ctx.chunk, ctx.capacity)
     evicts = used is ctx.first and eviction.evicting(ctx) is not None
     heat = torch.ones(ctx.batch) if evicts else None
     names = [used.stored, *used.caches, *(eviction.variables(ctx) if evicts else [])]
@@ -69,12 +67,15 @@ def prefill(ctx: Context, used: Used) -> None:
 
     def turn(values: dict[str, Tensor]) -> dict[str, Tensor]:
         ctx.values = {**outer, **values}
+        left = upto[:1] - values["chunk"]
+        with ctx.recorder.tagged(rows=str(width)):  # before all that has rows: a backend may feed no others
+            fed_rows = torch.clamp(left, max=width)
         frame = Frame(values["chunk"].expand(ctx.batch), width)
         slots = places(ctx, frame)
         fed = (slots >= values["chunk"]) & (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < upto.reshape(-1, 1))
         with ctx.recorder.tagged(call="prefill", store="rewrite"):
             forward(ctx, used, frame, fed, fed, unused=ctx.capacity % width == 0, heat=heat)
-        return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + width}
+        return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + fed_rows}
 
     carried = {**{n: outer[n] for n in names}, "chunk": torch.zeros(1, dtype=torch.int64)}
     result = ctx.recorder.loop(carried, lambda v: v["chunk"] < upto[:1], turn)

@@ -143,6 +143,9 @@ class Used:
         return [f"{kind}{layer}" for layer in self.layers for kind in "kv"]
 
 
+CHUNK = 32  # slots: fewer are sooner full, but each turn copies the caches
+
+
 @dataclass
 class Context:
     """Mutable on purpose: lowering walks the program in order, and `values` are the variables at this point.
@@ -150,7 +153,8 @@ class Context:
     `active`: the rows [B] that run here, None for all; `depth`: how many loops stand around. `sorted`: inside a take's
     predicate, which sorted places hold a position of its region, and where each one's segment starts. `fork`: inside
     branches, how their rows belong to the rows of the batch. `modules`: the
-    network of each module. `drafts`: the trees proposed. `appended`: what declared rows hold.
+    network of each module. `drafts`: the trees proposed. `appended`: what declared rows hold. `chunk`: slots that a
+    prompt is stored in at a time.
     """
 
     strategy: Strategy
@@ -173,6 +177,7 @@ class Context:
     fork: Fork | None = None
     drafts: dict[str, Nodes] = field(default_factory=dict)
     appended: Mapping[str, Appended] = field(default_factory=dict)
+    chunk: int = CHUNK
 
     @property
     def first(self) -> Used:

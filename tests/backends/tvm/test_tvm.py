@@ -49,6 +49,22 @@ def test_a_step_gives_the_tokens_of_eager(built: tuple[Path, dict[str, str], Exe
             np.testing.assert_array_equal(found[port.name], tensor.numpy())
 
 
+def test_what_comes_back_is_not_copied(built: tuple[Path, dict[str, str], Executable]) -> None:
+    folder, files, _ = built
+    executable = load(folder, files)
+    name = next(iter(files))
+    signature = executable._signatures[name]
+    given = {p.name: np.zeros(p.shape, p.dtype) for p in signature.inputs}
+    results = executable.run(name, given)
+    assert all(executable._tensor(r) is executable._tensor(r) for r in results.values())
+    assert not any(r.flags.writeable for r in results.values())
+    assert executable._tensor(given[signature.inputs[0].name]) is not executable._tensor(
+        given[signature.inputs[0].name]
+    )
+    del results
+    assert not executable._returned
+
+
 def test_graphs_share_their_weights(built: tuple[Path, dict[str, str], Executable]) -> None:
     folder, files, _ = built
     first, second = (ports.read(folder)[name].extra["weights"] for name in ("first", "second"))
