@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from dcompile.commands import bench, build, check, console, doctor, format, run, show, strategies, tune, verify
+from dcompile.commands import bench, build, check, console, doctor, explain, format, run, show, strategies, tune, verify
 from dcompile.diagnostic import CompileError
 from dcompile.settings import from_environment
 from dcompile.version import VERSION
@@ -29,6 +29,7 @@ app.command("build")(build.build)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
+app.command("explain")(explain.explain)
 app.command("tune")(tune.tune)
 app.command("strategies")(strategies.strategies)
 app.command("format")(format.format)

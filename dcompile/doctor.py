@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
@@ -29,11 +30,12 @@ RUNS = {
 EXTRAS = {"apache-tvm": "dcompile[tvm]", "onnxruntime": "dcompile"}
 
 
-def report() -> dict[str, Any]:
-    """Machine, package versions and targets, as plain values."""
+def report(measure: bool = False) -> dict[str, Any]:
+    """Machine, package versions and targets, as plain values; `measure`: the machine's rates are taken anew."""
     versions = {name: version(name) for name in PACKAGES}
     return {
         "machine": machine(),
+        "measured": rates(measure, versions),
         "cache": cache.usage(),
         "packages": {"dcompile": VERSION, **versions},
         "targets": {
@@ -41,6 +43,16 @@ def report() -> dict[str, Any]:
             for name in BUILDS
         },
     }
+
+
+def rates(measure: bool, versions: dict[str, str | None]) -> dict[str, Any] | None:
+    """What was measured of the machine (`dcompile.machine`), None where nothing was."""
+    if versions["onnxruntime"] is None:
+        return None
+    from dcompile import machine
+
+    found = machine.measure() if measure else machine.known()
+    return None if found is None else asdict(found)
 
 
 def version(package: str) -> str | None:

@@ -160,7 +160,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Record the operation of another graph's node on values of the shapes that it has there. What it gives has the
         shapes of then, so it need not be dispatched, which takes most of the time of recording."""
         args, kwargs = _mapped((args, kwargs), self._fake_of)
-        return self._emit(node.target, args, kwargs, _mapped(node.meta["val"], lambda t: self._new(t, t.stride())))
+        out = _mapped(node.meta["val"], lambda t: self._new(t, t.stride()))
+        with self.tagged(**({"part": node.meta["part"]} if "part" in node.meta else {})):
+            return self._emit(node.target, args, kwargs, out)
 
     def inline(self, module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Record all operations of a graph without loops on inputs of the shapes that it was made for; its results."""

@@ -8,7 +8,8 @@ every architecture, and the recorder sees keys and values as plain tensors.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, fx, nn
 import dcompile.ops  # noqa: F401  (registers dcompile::attend)
 from dcompile import cache, transcript
 from dcompile.models.kept import entry_of, named, real, sleeping
+from dcompile.models.parts import part_of
 from dcompile.record import Recorder, active, meta
 
 NAME = "dcompile"
@@ -91,7 +93,9 @@ def call_backbone(
 
 def call_head(head: nn.Module, hidden: Tensor) -> Tensor:
     """Logits [.., V] for hidden states [.., E]."""
-    return traced(head, "head", None, [hidden], lambda given: [real(head)(given[0])])[0]
+    recorder = active()
+    with nullcontext() if recorder is None else recorder.tagged(part="head"):
+        return traced(head, "head", None, [hidden], lambda given: [real(head)(given[0])])[0]
 
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -126,6 +130,36 @@ def _joined(shape: Shape, inputs: Sequence[Tensor]) -> Slots:
     return Slots(caches, bias, fresh_bias, earlier=parts)
 
 
+@contextmanager
+def parts_told(backbone: nn.Module) -> Iterator[None]:
+    """What is recorded inside is tagged with the part of the model that it belongs to, by the modules that run."""
+    recorder = active()
+    if recorder is None:
+        yield
+        return
+    parts = {id(module): part for name, module in backbone.named_modules() if (part := part_of(name)) is not None}
+    before, outer = recorder.tags, list[dict[str, str]]()
+
+    def enter(module: nn.Module, _: Any) -> None:
+        if id(module) in parts:
+            outer.append(recorder.tags)
+            recorder.tags = {**recorder.tags, "part": parts[id(module)]}
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        if id(module) in parts:
+            recorder.tags = outer.pop()
+
+    hooks = torch.nn.modules.module
+    handles = [hooks.register_module_forward_pre_hook(enter), hooks.register_module_forward_hook(leave)]
+    recorder.tags = {**before, "part": "layers"}
+    try:
+        yield
+    finally:
+        recorder.tags = before
+        for handle in handles:
+            handle.remove()
+
+
 def attention_name() -> str:
     """The name by which transformers knows our attention."""
     from transformers import AttentionInterface  # takes seconds, which a build of what was traced before need not wait
@@ -143,10 +177,11 @@ def _run(
     before = config._attn_implementation
     config._attn_implementation = attention_name()
     try:
-        if isinstance(backbone, CanvasBackbone):
-            return backbone.traced(ids, positions, slots, condition)
-        fed = {"input_ids": ids} if embeds is None else {"inputs_embeds": embeds}
-        out = backbone(**fed, position_ids=positions, past_key_values=slots, use_cache=True, slots=slots)
+        with parts_told(backbone):
+            if isinstance(backbone, CanvasBackbone):
+                return backbone.traced(ids, positions, slots, condition)
+            fed = {"input_ids": ids} if embeds is None else {"inputs_embeds": embeds}
+            out = backbone(**fed, position_ids=positions, past_key_values=slots, use_cache=True, slots=slots)
     finally:
         config._attn_implementation = before
     hidden: Tensor = out.last_hidden_state
@@ -212,7 +247,8 @@ def _write(folder: Path, graph: fx.GraphModule, weights: Mapping[str, Tensor]) -
         text = transcript.write(graph, lambda path, _: path if path in weights else None)
     except AssertionError as e:  # what has no such form is not kept
         raise OSError(str(e)) from e
-    values = [_forms(node.meta["val"]) for node in graph.graph.nodes if node.op == "call_function"]
+    nodes = [node for node in graph.graph.nodes if node.op == "call_function"]
+    values = [[node.meta.get("part"), _forms(node.meta["val"])] for node in nodes]
     (folder / TRACE).write_text(json.dumps({"graph": text, "values": values}), encoding="utf-8")
 
 
@@ -225,7 +261,8 @@ def _read(name: str, weights: Mapping[str, Tensor]) -> fx.GraphModule | None:
     values = iter(data["values"])
     for node in graph.graph.nodes:
         if node.op == "call_function":
-            node.meta["val"] = _of_forms(next(values))
+            part, forms = next(values)
+            node.meta |= {"val": _of_forms(forms)} | ({} if part is None else {"part": part})
             node.args, node.kwargs = tuple(_lists(a) for a in node.args), _lists(node.kwargs)
     return graph
 

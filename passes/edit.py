@@ -17,13 +17,13 @@ from dcompile.program import WHILE, modules
 def emit(
     graph: fx.Graph, target: Callable[..., Any], *args: Any, like: fx.Node | None = None, **kwargs: Any
 ) -> fx.Node:
-    """A new operation at the graph's insertion point; its fake value is computed, its span is that of `like`."""
+    """A new operation at the graph's insertion point, its fake value computed, its span and part those of `like`."""
     node = graph.call_function(target, args, kwargs)
     values = fx.node.map_arg((args, kwargs), lambda n: n.meta["val"])
     with torch.inference_mode(), _mode(values):
         node.meta["val"] = target(*values[0], **values[1])
-    if like is not None and "span" in like.meta:
-        node.meta["span"] = like.meta["span"]
+    if like is not None:
+        node.meta |= {key: like.meta[key] for key in ("span", "part") if key in like.meta}
     return node
 
 

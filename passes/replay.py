@@ -17,7 +17,7 @@ from dcompile.passes.facts import placeholders, results
 from dcompile.program import COND, WHILE, Graph, Program, modules
 from dcompile.record import Recorder
 
-TAGS = ("call", "store", "rows")
+TAGS = ("call", "store", "rows", "part")
 
 
 class Replay:

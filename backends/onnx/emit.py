@@ -75,12 +75,14 @@ def _live_rows(at: Scope, value: Values) -> Values:
 
 
 def _origin(node: fx.Node) -> str:
-    """The line of the strategy that a node comes from, as in `L12/`; `L12.model/` for what a call runs of the model."""
-    span = node.meta.get("span")
-    if span is None or span.source is None:
-        return "model/" if "call" in node.meta else ""
-    line, _ = span.source.place(span.start)
-    return f"L{line}.model/" if "call" in node.meta else f"L{line}/"
+    """Where a node comes from: the line of the strategy, as in `L12/`. For what a call runs also the part of the model,
+    as in `L12.model/attention/`; in place of the line stands `prefill` where the prompt is stored."""
+    span, call, part = (node.meta.get(key) for key in ("span", "call", "part"))
+    line = "" if span is None or span.source is None else f"L{span.source.place(span.start)[0]}"
+    if call is None and part is None:
+        return f"{line}/" if line else ""
+    where = "prefill" if call == "prefill" else line if call is None else f"{line}.model".lstrip(".")
+    return f"{where or 'model'}/{part or 'cache'}/"
 
 
 def _fused(at: Scope, fusion: fuse.Fusion, env: dict[fx.Node, Values]) -> dict[fx.Node, Values]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +19,14 @@ OUT = ".out"  # ends the name of a result that has the name of an input
 class Executable:
     """The graphs of a folder; a session is made when its graph is first run."""
 
-    def __init__(self, folder: Path, files: Mapping[str, str], threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, files: Mapping[str, str], threads: int | None = None, profile: Path | None = None
+    ) -> None:
+        """`profile`: a folder that each session writes its profile to."""
         self._folder = folder
         self._files = dict(files)
         self._threads = threads
+        self._profile = profile
         self._sessions: dict[str, ort.InferenceSession] = {}
 
     def session(self, name: str) -> ort.InferenceSession:
@@ -30,7 +35,7 @@ class Executable:
             path = self._folder / self._files[name]
             try:
                 self._sessions[name] = ort.InferenceSession(
-                    str(path), options(self._threads), providers=["CPUExecutionProvider"]
+                    str(path), options(self._threads, self._profile), providers=["CPUExecutionProvider"]
                 )
             except Exception as reason:  # ORT raises a class of its own for each kind of damage
                 raise error("broken-artifact", f"`{path}` cannot be loaded: {reason}", "build it again") from reason
@@ -44,17 +49,23 @@ class Executable:
         values = session.run(names, feed)
         return {name.removesuffix(OUT): value for name, value in zip(names, values, strict=True)}
 
+    def profiles(self) -> dict[str, Path]:
+        """End profiling; the profile of each graph that was run."""
+        return {name: Path(session.end_profiling()) for name, session in self._sessions.items()}
+
     def close(self) -> None:
         self._sessions.clear()
 
 
-def options(threads: int | None = None) -> ort.SessionOptions:
+def options(threads: int | None = None, profile: Path | None = None) -> ort.SessionOptions:
     """One graph at a time, on `threads` threads (all cores without a number); only errors are logged."""
     made = ort.SessionOptions()
     made.log_severity_level = 3
     made.intra_op_num_threads = threads or 0
     made.inter_op_num_threads = 1
     made.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    if profile is not None:
+        made.enable_profiling, made.profile_file_prefix = True, str(profile / secrets.token_hex(4))
     return made
 
 

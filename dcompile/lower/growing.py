@@ -19,7 +19,7 @@ from dcompile.lower.frames import bias_of, places, rows
 from dcompile.ops import FLOOR
 from dcompile.record import constant
 from dcompile.strategy import Draft
-from dcompile.trace import Slots, call_backbone
+from dcompile.trace import Slots, call_backbone, call_head
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _placed(like: Tensor, depth: int, above: Tensor) -> Grown:
 
 def _chances(ctx: Context, used: Used, fed: Nodes, hidden: Tensor) -> Tensor:
     """Logarithms of the chances [B, w, V] of what follows the nodes that were fed last."""
-    dist = Dist(0, used.model.head(hidden), fed, False, True, None, None, dict(ctx.values), fed.live)
+    dist = Dist(0, call_head(used.model.head, hidden), fed, False, True, None, None, dict(ctx.values), fed.live)
     logits = sampling.processed_if(ctx, dist, dist.logits)
     shifted = logits - torch.amax(logits, -1, keepdim=True)
     return shifted - torch.log(torch.exp(shifted).sum(-1, keepdim=True))

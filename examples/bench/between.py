@@ -97,7 +97,7 @@ def report(name: str, artifact: Path, args: argparse.Namespace) -> None:
 def is_forward(place: str, text: str) -> bool:
     """Whether nodes of this origin run the model: its own, and all that a line with a call does."""
     if not place.startswith("L"):
-        return place == "model"
+        return place in ("model", "prefill")
     line = text.splitlines()[int(place.removesuffix(".model")[1:]) - 1]
     return place.endswith(".model") or "= lm(" in line
 
