@@ -25,6 +25,7 @@ from dcompile.models import Model as Loaded
 from dcompile.passes.base import Stage
 from dcompile.program import COND, WHILE, Program, modules
 from dcompile.stopwatch import part
+from dcompile.trace import named_weights
 
 IR_VERSION = 11  # that of opset 23
 
@@ -40,7 +41,7 @@ class ONNX(Backend):
     quantises: ClassVar[bool] = True
 
     def chunk(self, models: Sequence[Loaded], batch: int, capacity: int) -> int | None:
-        shapes = (w.shape for m in models for w in (*m.backbone.parameters(), *m.head.parameters()))
+        shapes = (w.shape for m in models for w in named_weights(m.backbone, m.head).values())  # no module is made
         return rows.chunk(rows.sizes([m.facts for m in models], shapes, batch, capacity), capacity)
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:
