@@ -22,7 +22,7 @@ class Facts:
     """Facts of a model that a strategy, a lowering or an artifact depends on; written into the manifest as they are."""
 
     family: str
-    attention: Literal["causal", "full", "block_causal", "canvas"]
+    attention: Literal["causal", "full", "block_causal", "canvas", "permutation"]
     shift: bool
     vocab: int
     hidden: int

@@ -141,7 +141,7 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return syntax.Invoke(self._span(meta), self.apply(meta, c))
 
     def commit(self, meta: Meta, c: list[Any]) -> syntax.Write:
-        return syntax.Write(self._span(meta), "commit", c[0], c[1])
+        return syntax.Write(self._span(meta), "commit", c[0], c[1], self._maybe(c[2]), c[3] or ())
 
     def overwrite(self, meta: Meta, c: list[Any]) -> syntax.Write:
         return syntax.Write(self._span(meta), "overwrite", c[0], c[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import depth, drafts, drift, embeds, eviction, shadows, syntax
+from dcompile.dsl import depth, drafts, drift, embeds, eviction, permuted, shadows, syntax
 from dcompile.dsl.dists import whole
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
@@ -45,6 +45,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     share = drift.share(ctx, binding, given, soft is not None)
     deep = depth.depth(ctx, binding, given, feed, named)
     evicts = eviction.eviction(ctx, binding, given, feed, named)
+    place = permuted.order(ctx, scope, binding, name, feed, named, given)
     if fed is not None and share is not None:
         ctx.fail("misplaced-option", "a call of a share feeds the canvas' own tokens", fed.span)
     if binding.use.attention == "canvas" and name is not None:  # it stores nothing
@@ -97,6 +98,7 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
         fed,
         deep,
         evicts,
+        place,
     )
 
 
@@ -104,7 +106,7 @@ def _named(node: syntax.Apply) -> dict[str, syntax.Argument]:
     """The arguments that a call knows by name, the first of each."""
     found: dict[str, syntax.Argument] = {}
     for argument in node.arguments:
-        if argument.name is not None and argument.name.name in ("self_condition", "tokens", *embeds.ARGUMENTS):
+        if argument.name is not None and argument.name.name in ("self_condition", "tokens", "order", *embeds.ARGUMENTS):
             found.setdefault(argument.name.name, argument)
     return found
 

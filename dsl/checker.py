@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
-from dcompile.dsl import depth, dists, eviction, externs, modules, progress, proposals, readable, rows, shadows, shapes
+from dcompile.dsl import (
+    depth,
+    dists,
+    eviction,
+    externs,
+    modules,
+    permuted,
+    progress,
+    proposals,
+    readable,
+    rows,
+    shadows,
+    shapes,
+)
 from dcompile.dsl.progress import head
 from dcompile.dsl.regions import EVERYTHING, survey, within
 from dcompile.dsl.verdicts import Verdict, cache, lossless
@@ -28,6 +41,7 @@ def check(strategy: Strategy) -> list[Diagnostic]:
     out += proposals.unfit(strategy.body)
     out += dists.unfit(strategy)
     out += depth.mixed(strategy) + eviction.mixed(strategy)
+    out += permuted.unfit(strategy)
     out += modules.unfit(world, strategy)
     if strategy.lossless and not out:
         verdict = lossless(world, strategy, cache(world, strategy))

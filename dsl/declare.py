@@ -146,7 +146,7 @@ def _range(ctx: Context, scope: Scope, node: syntax.Param, fitted: Plain, was_se
     raise Failed
 
 
-ATTENTION = ("causal", "masked", "block_causal", "canvas")
+ATTENTION = ("causal", "masked", "block_causal", "canvas", "permutation")
 
 
 def model(ctx: Context, scope: Scope, node: syntax.Model) -> None:

@@ -203,9 +203,10 @@ def simple(node: syntax.Stmt) -> str:
             return f"refresh {expr(call)}{_options(options)}"
         case syntax.Invoke(_, call):
             return expr(call)
-        case syntax.Write(_, action, tokens, region):
+        case syntax.Write(_, action, tokens, region, rule, arguments):
+            by = [f"by {rule.name}({', '.join(map(_argument, arguments))})"] if rule else []
             parts = [action, *([expr(tokens)] if tokens else [])]
-            return " ".join([*parts, *(["at"] if tokens and region else []), *([expr(region)] if region else [])])
+            return " ".join([*parts, *(["at"] if tokens and region else []), *([expr(region)] if region else []), *by])
         case syntax.Break(_, condition):
             return f"break when {expr(condition)}" if condition else "break"
         case syntax.Stop(_, condition):

@@ -223,6 +223,7 @@ class Context:
     rounding: list[tuple[int, str, Span]] = field(default_factory=list)
     drafts: int = 0
     accepts: int = 0
+    verifies: int = 0
     fed: dict[str, list[Distribution]] = field(default_factory=dict)
 
     def report(self, code: str, title: str, span: Span, label: str = "", help: str | None = None,

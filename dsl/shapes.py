@@ -85,6 +85,8 @@ def memory(
     slots = capacity + strategy.canvas.multiple - 1
     facts = models.get(strategy.models[0].name)
     for name, own in models.items():
+        if own.attention == "permutation":  # it stores nothing
+            continue
         what = f"keys and values of {name}" if len(models) > 1 else "keys and values"
         out.append((what, 2 * own.layers * own.kv_heads * own.head_dim * slots * batch * kv_bytes))
     if facts is not None and any(isinstance(n, Call) and n.share is not None for n in walk(strategy.body)):

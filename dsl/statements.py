@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import branches, dists, drafts, inline, loops, syntax, tables
+from dcompile.dsl import branches, dists, drafts, inline, loops, permuted, syntax, tables
 from dcompile.dsl.calls import call
 from dcompile.dsl.scope import (
     WORDS,
@@ -205,6 +205,8 @@ def _assignable(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
 
 def write(ctx: Context, scope: Scope, node: syntax.Write) -> Stmt:
     """`commit`, `overwrite`, `mask`, `noise`, `truncate`, `append`."""
+    if node.rule is not None:
+        return permuted.verify(ctx, scope, node)
     tokens = None
     if node.tokens is not None:
         tokens = value(ctx, scope, node.tokens, TOKENS, f"what `{node.action}` writes")

@@ -191,11 +191,13 @@ class Invoke(Stmt):
 
 @dataclass(frozen=True)
 class Write(Stmt):
-    """`commit T at R`, `overwrite T at R`, `mask R`, `noise R`, `truncate R`, `append T`."""
+    """`commit T at R [by rule(arguments)]`, `overwrite T at R`, `mask R`, `noise R`, `truncate R`, `append T`."""
 
     action: OneOf["commit", "overwrite", "mask", "noise", "truncate", "append"]
     tokens: Expr | None
     region: Expr | None
+    rule: Ident | None = None
+    arguments: tuple[Argument, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,8 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 yield Verdict("lossy", "mixed embeddings are fed in place of tokens", node.span)
             case Call(depth=Expr() as depth) if not _is_one(depth):
                 yield Verdict("lossy", "layers of the model are left out", node.span)
+            case Call(order=Expr()):
+                yield Verdict("lossy", "nothing is proved of a model that predicts in any order", node.span)
             case Call(eviction=Eviction()):
                 yield Verdict("lossy", "keys and values are forgotten", node.span)
             case Call(guidance=Expr()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcompile.lower import depth, dists, drift, eviction, shadows
+from dcompile.lower import depth, dists, drift, eviction, permuted, shadows
 from dcompile.lower.context import Context, Dist, Frame, Used, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
@@ -32,7 +32,10 @@ def call(ctx: Context, stmt: Call) -> None:
         probs, soft = _condition(ctx, stmt, frame), mixed(ctx, stmt, frame)
         stays = None if _keeps_none(stmt) else kept
         ids = None if stmt.tokens is None else ctx.value(stmt.tokens, frame).expand(ctx.batch, frame.width)
-        if stmt.share is not None:
+        if stmt.order is not None:
+            held = look(ctx, ctx.values["tokens"], frame) if ids is None else ids
+            hidden = permuted.forward(ctx, stmt, frame, held)
+        elif stmt.share is not None:
             hidden = drift.forward(ctx, stmt, frame, fed, running)
         else:
             with depth.left_out(ctx, stmt):

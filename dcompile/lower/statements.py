@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dcompile.lower import branches, dists, drafts, ending, nodes
+from dcompile.lower import branches, dists, drafts, ending, nodes, permuted
 from dcompile.lower.calls import call
 from dcompile.lower.context import Block, Context, either
 from dcompile.lower.regions import present_end
@@ -33,6 +33,7 @@ from dcompile.strategy import (
     Stmt,
     Stop,
     Unreadable,
+    Verify,
     While,
     Write,
     walk,
@@ -76,6 +77,8 @@ def statement(ctx: Context, stmt: Stmt) -> None:
             assign(ctx, stmt)
         case Adjust():
             dists.adjust(ctx, stmt)
+        case Verify():
+            permuted.verify(ctx, stmt)
         case Write(action="append"):
             append(ctx, stmt)
         case Write(action="truncate"):

@@ -17,6 +17,7 @@ from dcompile.strategy import (
     DRAFT,
     NOISE,
     RANDOM,
+    VERIFY,
     VOCABULARY,
     Accept,
     Assign,
@@ -33,6 +34,7 @@ from dcompile.strategy import (
     State,
     Stmt,
     Stop,
+    Verify,
     While,
     Write,
     session_states,
@@ -100,6 +102,8 @@ def _canvas(ctx: Context) -> None:
         ctx.values["tokens"] = torch.where(_answer(ctx), drawn, ctx.inputs["tokens"])
     for site in (n.site for n in walk(ctx.strategy.body) if isinstance(n, Write) and n.action == "noise"):
         ctx.values[f"visits{NOISE + 1 + site}"] = torch.zeros(shape, dtype=torch.int64)
+    for verify in (n for n in walk(ctx.strategy.body) if isinstance(n, Verify) and ctx.rng):
+        ctx.values[f"visits{VERIFY + 2 * verify.site}"] = torch.zeros(shape, dtype=torch.int64)
     for random in (n for n in walk(ctx.strategy.body) if isinstance(n, Random)):
         ctx.values[f"visits{RANDOM + random.site}"] = ctx.zeros()
     if ctx.strategy.canvas.init == "masked":
@@ -192,6 +196,8 @@ def written(ctx: Context, body: Sequence[Stmt]) -> set[str]:
                 names |= {"tokens", "order", f"visits{NOISE + 1 + site}"}
             case Write():
                 names |= {"tokens", "order", "masked"}
+                if isinstance(node, Verify):
+                    names.add(f"visits{VERIFY + 2 * node.site}")
             case Random(site=site):
                 names.add(f"visits{RANDOM + site}")
             case Assign(name=name) | For(var=name):

@@ -80,13 +80,19 @@ def _diffusion_gemma_config(raw: Json) -> dict[str, Any]:
     return {**raw["text_config"], "tie_word_embeddings": True}
 
 
+def _xlnet_config(raw: Json) -> dict[str, Any]:
+    sizes = {"hidden_size": raw["d_model"], "num_hidden_layers": raw["n_layer"], "num_attention_heads": raw["n_head"]}
+    known = {"head_dim": raw.get("d_head"), "tie_word_embeddings": raw.get("tie_word_embeddings", True)}
+    return {**raw, **sizes, **known, "max_position_embeddings": 512}  # the length that it was trained on; it has no limit
+
+
 @dataclass(frozen=True)
 class Adapter:
     """One checkpoint format. `family` is the transformers model type of the class that computes it; `config` gives
     that class's configuration, `rename` a weight's stock name, `refuse` says why a configuration cannot be computed."""
 
     family: str
-    attention: Literal["causal", "full", "block_causal", "canvas"]
+    attention: Literal["causal", "full", "block_causal", "canvas", "permutation"]
     shift: bool = False
     config: Callable[[Json], dict[str, Any]] = _stock_config
     rename: Callable[[str], str] = _same
@@ -95,7 +101,7 @@ class Adapter:
     @property
     def is_stock(self) -> bool:
         """Whether the transformers library has a class for the format itself."""
-        return self.attention == "canvas"
+        return self.attention in ("canvas", "permutation")
 
 
 ADAPTERS = {
@@ -103,6 +109,7 @@ ADAPTERS = {
     "dream": Adapter("qwen2", "full", shift=True),
     "sdar": Adapter("qwen3", "block_causal"),
     "diffusion_gemma": Adapter("diffusion_gemma", "canvas", config=_diffusion_gemma_config),
+    "xlnet": Adapter("xlnet", "permutation", config=_xlnet_config),
     "fast_dllm_qwen": Adapter("qwen2", "block_causal", shift=True),
 }
 

@@ -60,6 +60,7 @@ def _modules(
     """The model as modules, and its backbone and head; on `weights`, which were checked before, or on its own."""
     with part("imports"):
         from dcompile.models.canvas import split_canvas
+        from dcompile.models.permuted import split_permuted
         from dcompile.models.probe import check_modules, split
 
     with _no_progress_bars():
@@ -67,6 +68,8 @@ def _modules(
     whole = whole.eval().requires_grad_(False)
     if facts.attention == "canvas":
         return whole, *split_canvas(whole, facts)
+    if facts.attention == "permutation":
+        return whole, *split_permuted(whole, facts)
     backbone, head = split(whole, facts)
     if weights is None:
         with part("trying it"):

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dcompile.reference import dists, drift, eviction
+from dcompile.reference import dists, drift, eviction, permuted
 from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
@@ -34,6 +34,8 @@ def call(row: Row, stmt: Call) -> None:
     tokens = row.tokens if stmt.tokens is None else [int(t) for t in value(row, stmt.tokens).expand(row.size)]
     if stmt.share is not None:
         logits = drift.forward(model, memory, row.tokens, fed, stmt.share)
+    elif stmt.order is not None:
+        logits = permuted.forward(row, stmt, tokens)
     elif stmt.eviction is not None:
         logits = _forgetting(row, stmt, stmt.eviction, fed)
     elif stmt.depth is not None:

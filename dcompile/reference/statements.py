@@ -13,6 +13,7 @@ from dcompile.reference import dists, drafts
 from dcompile.reference.branches import branches
 from dcompile.reference.calls import call
 from dcompile.reference.expressions import DTYPES, number, truth, value
+from dcompile.reference.permuted import verify
 from dcompile.reference.row import Row
 from dcompile.reference.writes import append, chance, settle, write
 from dcompile.strategy import (
@@ -36,6 +37,7 @@ from dcompile.strategy import (
     State,
     Stmt,
     Stop,
+    Verify,
     While,
     Write,
 )
@@ -79,6 +81,8 @@ def _statement(row: Row, stmt: Stmt) -> None:
             row.variables[name] = _spread(row, value(row, expr), expr.type.each)
         case Adjust(plus=plus):
             dists.adjust(row, stmt, value(row, plus))
+        case Verify():
+            verify(row, stmt)
         case Write(action="append"):
             if append(row, stmt):
                 raise RowEnds

@@ -28,10 +28,11 @@ class ModelUse:
     """What the strategy needs of a model: `causal`, `masked` (bidirectional, predicts masked positions),
     `block_causal` with its block size in positions from 0, or `canvas` with the most positions that a call predicts: it
     has two halves. A Call without a name stores what it feeds, by causal attention (the encoder); one with a name
-    predicts what it feeds, all of which see each other and what is stored, and stores nothing (the decoder)."""
+    predicts what it feeds, all of which see each other and what is stored, and stores nothing (the decoder). Or
+    `permutation`: it predicts in any order, that of its call, and stores nothing."""
 
     name: str
-    attention: OneOf["causal", "masked", "block_causal", "canvas"]
+    attention: OneOf["causal", "masked", "block_causal", "canvas", "permutation"]
     block: int | None
     span: Span = NOWHERE
 

@@ -26,6 +26,8 @@ NOISE = 1 << 20
 token of the vocabulary is as likely as another: `word * vocab // 2^32` of the 32-bit word."""
 RANDOM = 1 << 21
 """The stream of `random()` of a `site` is RANDOM + site."""
+VERIFY = 9 << 20
+"""Streams by which tokens are judged and drawn anew (`Verify`)."""
 KEYS = 7 << 20
 """The stream of the noise by which the call of a `site` chooses keys is KEYS + site."""
 

@@ -58,7 +58,9 @@ class Call(Stmt):
     `tokens` (TOKENS): what is fed in place of the canvas' own. `shadow`: what is fed beside.
     `depth`: a share of the layers (rounded up, one at least) that run: the lowest, and as many of the highest as make
     up the number; those between are left out and store nothing. A row never runs more than it last did.
-    `eviction`: which keys and values are forgotten behind the call.
+    `eviction`: which keys and values are forgotten behind the call. `order`: of a model that predicts in any order, a
+    number for each position: one is predicted from the tokens at those with a lower one (of equal ones, before it) that
+    are committed, or, with `tokens`, at all such.
     """
 
     name: str | None
@@ -76,6 +78,7 @@ class Call(Stmt):
     tokens: Expr | None = None
     depth: Expr | None = None
     eviction: Eviction | None = None
+    order: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,18 @@ class Write(Stmt):
     region: Expr | None
     tokens: Expr | None
     site: int = 0
+
+
+@dataclass(frozen=True)
+class Verify(Write):
+    """`commit tokens at region by rejection(target, draft)`: masked positions, in the order of the call `target`. Each
+    token, drawn from `draft`, is kept with the probability target / draft (at most 1) that the two give it, warped; the
+    first that is refused is drawn anew from what `target` has more, and those behind it stay masked. Two numbers of the
+    generator for each position of the region: streams VERIFY + 2 site and the next; a visit is a run of the statement
+    that finds the position masked."""
+
+    target: str = ""
+    draft: str = ""
 
 
 @dataclass(frozen=True)

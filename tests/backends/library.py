@@ -19,6 +19,7 @@ HALF = {"block": 16, "threshold": 0.8}
 DREAM = {"steps": 16}
 
 LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "assd": ("tiny-xlnet", {"width": 3}),
     "block_verification": (LLAMA, {"width": 3}),
     "credit": ("tiny-llada-gqa", HALF),
     "d3llm": ("tiny-llada", {"block": 8, "threshold": 0.8, "join": 0.3}),
