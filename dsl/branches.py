@@ -87,7 +87,9 @@ def _straight(ctx: Context, node: syntax.Branches, body: tuple[Stmt, ...]) -> No
         ctx.fail("branch-call", title, where, help="all branches' calls are one forward")
     if calls[0].embeds is not None:
         ctx.fail("branch-call", "a branch's call is fed tokens", calls[0].embeds.span)
-    if any(m.name == calls[0].model and m.attention in ("canvas", "permutation") for m in ctx.models):
+    if calls[0].order is not None:
+        ctx.fail("branch-call", "a branch's call has no order of its own", calls[0].span)
+    if any(m.name == calls[0].model and m.attention == "canvas" for m in ctx.models):
         ctx.fail("branch-call", "the branches' calls are one forward, and this model has two halves", calls[0].span)
     if calls[0].share is not None:
         ctx.fail("branch-call", "a branch's call computes all that it feeds", calls[0].span)
