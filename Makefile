@@ -54,9 +54,9 @@ models/smollm2-135m-instruct.gguf: .venv/installed
 conformance: install models  ## reproduce the recorded traces of published implementations (CASES=dir, MODELS=dir)
 	.venv/bin/python -m tests.conformance $(if $(CASES),--cases "$(CASES)") $(if $(MODELS),--models "$(MODELS)")
 
-bench: install models  ## greedy SmolLM2 against ONNX Runtime GenAI
+bench: install models  ## everything that is measured against other engines: tables, plot, build/bench.json
 	$(PIP) install --quiet --disable-pip-version-check -e ".[bench]"
-	.venv/bin/python examples/bench/greedy.py
+	.venv/bin/python examples/bench/run.py
 
 node: examples/node/node_modules/.package-lock.json  ## onnxruntime-node for examples/node and its test
 examples/node/node_modules/.package-lock.json: examples/node/package.json

@@ -2,46 +2,30 @@
 
     python examples/bench/between.py                    # or with names of strategies
 
-The model is random and planted: attention and feed-forward weights are large enough that positions differ, and the
-output head is scaled until two to four of 32 masked tokens reach a confidence of 0.9 in a call. KLASS asks besides that
-distributions come to rest: for it attention is weaker and the head larger. Each strategy is built
-for `onnx`, loop inside, and run once under ONNX Runtime's profiler. A node's name tells the line of the strategy that
-it comes from: what a line that calls the model does belongs to the forward (the head as well), all other lines and the
-loops' own conditions are the work between two forwards.
+The model is planted (planted.py); for KLASS, which asks besides that distributions come to rest, attention is weaker
+and the head larger. Each strategy is built for `onnx`, loop inside, and run once under ONNX Runtime's profiler. A
+node's name tells the line of the strategy that it comes from: what a line that calls the model does belongs to the
+forward (the head as well), all other lines and the loops' own conditions are the work between two forwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from planted import CALM, PLANTED, SIZES, planted
 
 import dcompile
 from dcompile.artifact import open_artifact
 from dcompile.feed import feed
 from dcompile.options import Options, requests
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "list_tasks"))
-from llada_model import save_checkpoint
-
 STRATEGIES = ("fast_dllm_dual", "fast_dllm_none", "local_leap", "klass", "hierarchy")
-SIZES = {
-    "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
-    "intermediate_size": 1536, "vocab_size": 49152, "rms_norm_eps": 1e-5, "max_position_embeddings": 1024,
-    "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-}  # fmt: skip
-
-
-PLANTED = {"lm_head": 14, "q_proj": 4, "k_proj": 4, "": 2}  # factors of weights, by the first name that fits
-CALM = {"lm_head": 100, "": 1}
 
 
 def main() -> None:
@@ -55,29 +39,21 @@ def main() -> None:
     parser.add_argument("--lines", action="store_true", help="print the time of each line as well")
     args = parser.parse_args()
     for name in args.strategies:
-        calm = name == "klass"
-        model = planted(args.folder / ("calm" if calm else "planted"), CALM if calm else PLANTED)
-        artifact = args.folder / f"between-{name}"
-        if not artifact.exists():
-            dcompile.build(name, model, artifact, "onnx", max_length=256, rng=False)
-        report(name, artifact, args)
+        measured(name, args)
 
 
-def planted(folder: Path, factors: dict[str, int]) -> Path:
-    """The checkpoint with its weights times these factors, written once."""
-    if (folder / "config.json").exists():
-        return folder
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
-    for name, weight in model.named_parameters():
-        if weight.dim() > 1:
-            weight.data.mul_(next(factor for part, factor in factors.items() if part in name))
-    save_checkpoint(model, folder)
-    return folder
+def measured(name: str, args: argparse.Namespace) -> float:
+    """Build a strategy's artifact, unless it is there, and report on it."""
+    calm = name == "klass"
+    model = planted(args.folder / ("calm" if calm else "planted"), CALM if calm else PLANTED)
+    artifact = args.folder / f"between-{name}"
+    if not artifact.exists():
+        dcompile.build(name, model, artifact, "onnx", max_length=256, rng=False)
+    return report(name, artifact, args)
 
 
-def report(name: str, artifact: Path, args: argparse.Namespace) -> None:
-    """Run under the profiler and print where the time of a step goes."""
+def report(name: str, artifact: Path, args: argparse.Namespace) -> float:
+    """Run under the profiler and print where the time of a step goes; the fraction of it between two forwards."""
     prompt = np.random.default_rng(0).integers(10, SIZES["vocab_size"], args.prompt).tolist()
     result = dcompile.load(artifact, args.threads).generate(prompt, max_new_tokens=args.answer, eos_ids=[])
     times = profile(artifact, prompt, args)
@@ -92,6 +68,7 @@ def report(name: str, artifact: Path, args: argparse.Namespace) -> None:
         for place, ns in times.most_common(12):
             line = text.splitlines()[int(place.removesuffix(".model")[1:]) - 1].strip() if place[:1] == "L" else ""
             print(f"  {ns / calls / 1e3:8.3f} ms  {place:10} {line}")
+    return (whole - forward) / whole
 
 
 def is_forward(place: str, text: str) -> bool:

@@ -1,0 +1,87 @@
+"""Greedy decoding of SmolLM2-135M-Instruct: dcompile's artifacts, and the engines that people would use instead."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import builds
+import report
+from engines import has_llama_cpp
+from race import Run, race, ratio
+from texts import prompts
+from worker import Worker
+
+ROUGH = ("--quantize", "int4", "--activations", "int8")
+FP32, INT4, EXACT, STEP = "dcompile fp32", "dcompile int4", "dcompile int4 exact", "dcompile int4, step"
+GENAI32, GENAI4 = "GenAI fp32", "GenAI int4"
+
+
+def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], str, list[Run]]:
+    """Greedy decoding, plain and with the drafts that `dcompile tune` chooses."""
+    made = {
+        FP32: builds.artifact(args.folder / "greedy", "greedy", args.model),
+        INT4: builds.artifact(args.folder / "greedy-int4", "greedy", args.model, *ROUGH),
+        STEP: builds.artifact(args.folder / "greedy-int4-step", "greedy", args.model, *ROUGH, "--loop", "step"),
+        EXACT: builds.artifact(args.folder / "greedy-int4-exact", "greedy", args.model, "--quantize", "int4"),
+    }
+    asked = prompts(made[FP32].folder)
+    chosen, drafts, said = {}, {}, []
+    for kind in ("code", "chat"):
+        out, text = builds.tuned("prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUGH)
+        said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
+        if out is not None:
+            name = f"dcompile int4, drafts for {kind}"
+            made[name] = drafts[kind] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUGH)
+        chosen[kind] = f"dcompile int4, drafts for {kind}" if out is not None else INT4
+    specs = {name: {"engine": "dcompile", "folder": str(b.folder)} for name, b in made.items()} | competitors(args)
+    workers = [Worker(name, {**spec, "threads": args.threads}) for name, spec in specs.items()]
+    runs = [run for kind in report.KINDS for run in race(workers, kind, asked[kind], args.tokens, args.rounds)]
+    for worker in workers:
+        worker.close()
+    ratios = {
+        "ar_int4_vs_genai": ratio(runs, INT4, GENAI4),
+        "ar_int4_vs_llamacpp": ratio(runs, INT4, "llama.cpp Q4_1"),
+        "ar_fp32_vs_genai": ratio(runs, FP32, GENAI32),
+        **{f"spec_{kind}_vs_genai_int4": ratio(runs, chosen[kind], GENAI4, kind) for kind in chosen},
+        "kv_bytes_copied_fraction": made[INT4].copied / made[INT4].cache,
+        "artifact_over_weights": max(over_weights(made[n], args.model, n == FP32) for n in made),
+    }
+    same = {n: FP32 for n in specs if n != FP32}
+    table = report.markdown(report.speeds(runs, same))
+    report.draw(runs, report.PAGE.with_suffix(".png") if args.page else args.out.with_suffix(".png"))
+    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in report.repeats(runs, FP32).items())
+    said.append(f"- of the answers, so much ends a run of three tokens that stood before: {shares}")
+    return ratios, "\n\n".join((table, "\n".join(said), size_table(made))), runs
+
+
+def competitors(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The other engines, by name."""
+    source = builds.checkpoint(args.model, args.folder / "checkpoint")
+    found: dict[str, dict[str, Any]] = {
+        GENAI32: {"engine": "genai", "folder": str(builds.genai(source, "fp32", args.folder / "genai"))},
+        GENAI4: {"engine": "genai", "folder": str(builds.genai(source, "int4", args.folder / "genai-int4"))},
+        "transformers": {"engine": "transformers", "folder": str(source)},
+        "transformers, torch.compile": {"engine": "transformers-compiled", "folder": str(source)},
+    }
+    if has_llama_cpp():
+        found["llama.cpp Q4_1"] = {"engine": "llama.cpp", "path": str(args.model)}
+    return found
+
+
+def over_weights(built: builds.Built, model: Path, floats: bool) -> float:
+    """Bytes of an artifact over those of the model's weights, each tied one once, in the artifact's precision."""
+    from gguf import GGUFReader
+
+    tensors = GGUFReader(str(model)).tensors
+    return built.size / sum(int(t.n_elements) * 4 if floats else int(t.n_bytes) for t in tensors)
+
+
+def size_table(made: dict[str, builds.Built]) -> str:
+    """What was built, how long it took and what it weighs."""
+    rows = [["artifact", "built in, s", "memory of the build, MB", "size, MB", "KV copied a step"]]
+    for name, built in made.items():
+        share = f"{built.copied / built.cache:.1%}" if built.cache else ""
+        rows.append([name, f"{built.seconds:.0f}", f"{built.memory / 1e6:.0f}", f"{built.size / 1e6:.1f}", share])
+    return report.markdown(rows)
