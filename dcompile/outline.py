@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from dcompile.strategy import VOCABULARY, Area, Expr, Literal, Name, Op, Stmt, Strategy, Type
+from dcompile.strategy import VOCABULARY, Module, Area, Expr, Literal, Name, Op, Stmt, Strategy, Type
 from dcompile.trees import Tree
 
 HIDDEN = ("span", "type", "text")
@@ -26,11 +26,8 @@ def _strategy(strategy: Strategy) -> Iterator[str]:
         yield f"  model {model.name}: {model.attention}" + (f" block={model.block}" if model.block else "")
     for module in strategy.modules:
         layers = " ".join(f"{layer.inputs}x{layer.outputs}" for layer in module.layers)
-        yield (
-            f"  module {module.name}: {module.size}"
-            + (" sigmoid" if module.probability else "")
-            + f" [{layers or module.format}]"
-        )
+        what = _vectors(module) if module.takes else str(module.size)
+        yield f"  module {module.name}: {what}" + " sigmoid" * module.probability + f" [{layers or module.format}]"
     for extern in strategy.externs:
         yield f"  extern {extern.name}: {', '.join(map(str, extern.taken))} -> {extern.given}"
     for rows in strategy.rows:
@@ -42,6 +39,15 @@ def _strategy(strategy: Strategy) -> Iterator[str]:
         type = f"{state.type}[{sides}]" if sides else f"{state.type}"
         yield f"  state {state.name}: {type} = {_value(state.init)} per {state.lifetime}"
     yield from _body(strategy.body, "  ")
+
+
+def _vectors(module: Module) -> str:
+    """`3 x (hidden, hidden) -> 4 hidden`."""
+    takes = ", ".join("hidden" if n == 1 else f"{n} hidden" for n in module.takes)
+    gives = {"number": "1", "scores": "vocab"}.get(
+        module.gives, "hidden" if module.parts == 1 else f"{module.parts} hidden"
+    )
+    return f"{module.count} x " * (module.count > 1) + f"({takes}) -> {gives}"
 
 
 def _body(body: tuple[Stmt, ...], indent: str) -> Iterator[str]:

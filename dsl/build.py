@@ -75,9 +75,11 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return syntax.Model(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2])
 
     def module(self, meta: Meta, c: list[Any]) -> syntax.Module:
-        name, taken, inputs, given, outputs, path = c
-        span, named = self._span(meta), self._ident(name)
-        return syntax.Module(span, named, self._ident(taken), inputs, self._ident(given), outputs, self._text(path))
+        name, count, *taken, given, path = c
+        return syntax.Module(self._span(meta), self._ident(name), count or (), tuple(taken), given, self._text(path))
+
+    def shape(self, meta: Meta, c: list[Any]) -> syntax.Shape:
+        return syntax.Shape(self._span(meta), self._ident(c[0]), c[1] or ())
 
     def rows(self, meta: Meta, c: list[Any]) -> syntax.Rows:
         return syntax.Rows(self._span(meta), self._ident(c[0]), c[1], self._text(c[2]))
@@ -243,6 +245,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     def index(self, meta: Meta, c: list[Any]) -> syntax.Index:
         return syntax.Index(self._span(meta), c[0], tuple(x for x in c[1:] if x is not None))
+
+    def numbered(self, meta: Meta, c: list[Any]) -> syntax.Numbered:
+        return syntax.Numbered(self._span(meta), c[0], c[1], c[2])
 
     def arguments(self, meta: Meta, c: list[Any]) -> tuple[syntax.Argument, ...]:
         return tuple(x for x in c if x is not None)

@@ -11,6 +11,7 @@ from dcompile.dsl import (
     dists,
     eviction,
     externs,
+    heads,
     modules,
     permuted,
     progress,
@@ -19,6 +20,7 @@ from dcompile.dsl import (
     rows,
     shadows,
     shapes,
+    vectors,
 )
 from dcompile.dsl.progress import head
 from dcompile.dsl.regions import EVERYTHING, survey, within
@@ -43,6 +45,7 @@ def check(strategy: Strategy) -> list[Diagnostic]:
     out += depth.mixed(strategy) + eviction.mixed(strategy)
     out += permuted.unfit(strategy)
     out += modules.unfit(world, strategy)
+    out += vectors.unfit(strategy)
     if strategy.lossless and not out:
         verdict = lossless(world, strategy, cache(world, strategy))
         if verdict.word != "proved":
@@ -113,6 +116,7 @@ def check_model(strategy: Strategy, facts: Facts) -> list[Diagnostic]:
             )
         )
     out += _attention(use, facts)
+    out += heads.mismatched(strategy, facts)
     out += shadows.shifted(strategy, facts)
     if facts.shift:
         out += readable.unread(survey(strategy), strategy, shift=True)

@@ -16,6 +16,7 @@ from dcompile.strategy import (
     RESERVED,
     TOKEN,
     TOKENS,
+    VECTOR,
     Canvas,
     Expr,
     Literal,
@@ -224,6 +225,8 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
             node.lifetime.span,
             help=suggest(lifetime, LIFETIMES, "lifetimes"),
         )
+    if _is_vector(node):
+        return _vector(ctx, scope, node, lifetime)
     if tables.is_table(node) and node.kind.name != "dist":
         return _table(ctx, scope, node, lifetime)
     if node.kind.name == "dist":
@@ -239,6 +242,24 @@ def state(ctx: Context, scope: Scope, node: syntax.State) -> State:
     unique = ctx.unique(named) if RESERVED.fullmatch(named) else named
     scope.names[named] = Variable(unique, type, True, node.name.span)
     return State(unique, type, init, lifetime, node.span)  # type: ignore[arg-type]
+
+
+def _is_vector(node: syntax.State) -> bool:
+    (first, *more) = node.dimensions or (None,)
+    return isinstance(first, syntax.Word) and first.name == "hidden" and not more
+
+
+def _vector(ctx: Context, scope: Scope, node: syntax.State, lifetime: str) -> State:
+    """`state h: float[hidden] = 0`."""
+    if node.kind.name != "float":
+        ctx.fail("unknown-type", f"a vector holds no `{node.kind.name}`", node.kind.span, help="`float[hidden]`")
+    if lifetime == "session":
+        ctx.diagnostics.append(not_yet("a session's vector", node.dimensions[0].span))
+        raise Failed
+    init, named = _init(ctx, scope, node, FLOAT), node.name.name
+    unique = ctx.unique(named) if RESERVED.fullmatch(named) else named
+    scope.names[named] = Variable(unique, VECTOR, True, node.name.span)
+    return State(unique, VECTOR, init, lifetime, node.span)  # type: ignore[arg-type]
 
 
 def _table(ctx: Context, scope: Scope, node: syntax.State, lifetime: str) -> State:

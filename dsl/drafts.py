@@ -20,7 +20,7 @@ from dcompile.dsl.scope import (
     lookup,
 )
 from dcompile.dsl.values import described, expression, value
-from dcompile.strategy import REGION, TOKENS, Accept, Draft, Drawn, Expr, Nodes, Rule, Stmt
+from dcompile.strategy import REGION, TOKENS, Accept, Draft, Drawn, Expr, Nodes, Rule, Stmt, Type
 from dcompile.trees import Tree
 
 DRAWN: tuple[Drawn, ...] = ("sample", "distinct", "top", "greedy")
@@ -43,6 +43,8 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     if node.root.name != "last":
         ctx.fail("wrong-type", "a draft grows from `last`", node.root.span, help=f"`draft {name.name} = ... from last`")
     tokens, law, model, drawn = None, None, None, ""
+    own: dict[str, Expr] = {}
+    unique = ctx.unique(name.name)
     if node.model is not None:
         model, drawn = _drafter(ctx, scope, node.model), _drawn(ctx, node.drawn)
         if shape.growth is not None:
@@ -50,12 +52,12 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
                 ctx.fail("unknown-argument", "a beam takes the likeliest tokens", node.drawn.span, help="`drawing top`")
             drawn = "top"
     else:
-        tokens, law = _given(ctx, scope, node, shape)
+        tokens, law, own = _given(ctx, scope, node, unique, shape)
         drawn = "sample" if law is not None else ""
-    unique = ctx.unique(name.name)
     site, ctx.drafts = ctx.drafts, ctx.drafts + 1
-    scope.names[name.name] = DraftName(unique, shape, drawn, model, name.span)  # type: ignore[arg-type]
-    return Draft(node.span, unique, shape, tokens, model, drawn, site, behind, law)  # type: ignore[arg-type]
+    scope.names[name.name] = DraftName(unique, shape, drawn, model, name.span, tuple(own))  # type: ignore[arg-type]
+    carried = tuple(own.items())
+    return Draft(node.span, unique, shape, tokens, model, drawn, site, behind, law, carried)  # type: ignore[arg-type]
 
 
 def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
@@ -67,29 +69,57 @@ def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
         ctx.fail("not-assignable", f"`{name.name}` is taken, so it cannot name a draft", name.span, also=also)
 
 
-def _given(ctx: Context, scope: Scope, node: syntax.Draft, shape: Tree) -> tuple[Expr, Expr | None]:
-    """`{ token = ... }`, and perhaps `q = law[depth - 1]`, what the token was drawn from."""
+def _given(
+    ctx: Context, scope: Scope, node: syntax.Draft, draft: str, shape: Tree
+) -> tuple[Expr, Expr | None, dict[str, Expr]]:
+    """`{ token = ... }`; perhaps `q = law[depth - 1]`, what the token was drawn from; values of a node's own."""
     found: dict[str, syntax.Given] = {}
     for given in node.given:
-        if given.name.name not in ("token", "q"):
-            help = "`{ token = table[parent.token, rank] }`"
-            ctx.fail("unknown-argument", f"a node drafts no `{given.name.name}`", given.name.span, help=help)
         if given.name.name in found:
             also = (Label(found[given.name.name].span, "first here"),)
             ctx.fail("unknown-argument", f"`{given.name.name}` is said twice", given.name.span, also=also)
+        if "token" in found and given.name.name != "q":
+            help = "`{ h = ...; token = ... }`"
+            ctx.fail("unknown-argument", "a node's own values stand before its token", given.name.span, help=help)
         found[given.name.name] = given
     if "token" not in found:
         ctx.fail("missing-argument", "a draft says its nodes' `token`", node.span, help="`{ token = text[position] }`")
-    inner = scope.framed(Frame("draft", None, tuple(dict(shape.facts))))
+    own, inner = _own(ctx, scope, [g for n, g in found.items() if n not in ("token", "q")], draft, shape)
     tokens = nodes.each(value(ctx, inner, found["token"].value, TOKENS, "what is drafted"))
     if "q" not in found:
-        return tokens, None
+        return tokens, None, own
     if node.rows is not None:
         ctx.fail("rule-draws", "a draft with appended rows has no `q`", found["q"].span)
     if any(len(c) > 1 for c in shape.children):
         title = "what tokens were drawn from is kept for chains, and here are siblings"
         ctx.fail("rule-draws", title, found["q"].span, help="`chain(8)`")
-    return tokens, tables.law(ctx, inner, found["q"].value)
+    return tokens, tables.law(ctx, inner, found["q"].value), own
+
+
+def _own(
+    ctx: Context, scope: Scope, lines: list[syntax.Given], draft: str, shape: Tree
+) -> tuple[dict[str, Expr], Scope]:
+    """A node's own values by the unique names of the row's variables, and where the token may read them."""
+    variables = [_carried(ctx, scope, line.name) for line in lines]
+    frame = Frame("draft", None, tuple(dict(shape.facts)), {v.name: draft for v in variables})
+    inner, found = scope.framed(frame), {}
+    for line, variable in zip(lines, variables, strict=True):
+        what = f"`{line.name.name}` of each node"
+        found[variable.name] = nodes.each(value(ctx, inner, line.value, Type(variable.type.base, True), what))
+        frame.given.add(variable.name)
+    return found, inner
+
+
+def _carried(ctx: Context, scope: Scope, name: syntax.Ident) -> Variable:
+    """The row's variable that the root has for its own."""
+    found = (scope.find(name.name) or (None, None))[1]
+    if isinstance(found, Broken):
+        raise Failed
+    if not isinstance(found, Variable) or found.type.each:
+        title = f"`{name.name}` is no variable of the row, so the root has none of its own"
+        help = f"`state {name.name}: float[hidden] = 0`, and set it behind `accept`; the token is `token`"
+        ctx.fail("unknown-name", title, name.span, help=help)
+    return found
 
 
 def _drafter(ctx: Context, scope: Scope, name: syntax.Ident) -> str:
@@ -160,7 +190,7 @@ def accept(ctx: Context, scope: Scope, node: syntax.Accept) -> Stmt:
         ctx.fail("unknown-draft", f"there is no draft `{node.draft.name}` here", node.draft.span, help=help)
     where = None
     if node.where is not None:
-        where = _where(ctx, scope.framed(Frame("accept", given.name, tuple(dict(given.tree.facts)))), node.where)
+        where = _where(ctx, scope.framed(given.frame), node.where)
     rule = _rule(ctx, given, node) if node.rule is not None else None
     dist = _target(ctx, scope, given, node, where)
     site, ctx.accepts = ctx.accepts, ctx.accepts + 1

@@ -147,6 +147,8 @@ class Writer:
                 self.body(head, body, stop.span.end, span.end, indent, tail)
             case syntax.If():
                 self.branch(node, "if", indent)
+            case syntax.Draft(given=given) if any(g.name.name not in ("token", "q") for g in given):
+                self.body(_drafted(node), given, node.root.span.end, node.span.end, indent)
             case _:
                 self.put(simple(node), node.span.end, indent)
 
@@ -213,6 +215,8 @@ def simple(node: syntax.Stmt) -> str:
             return f"stop when {expr(condition)}" if condition else "stop on eos"
         case syntax.Draft():
             return _draft(node)
+        case syntax.Given(_, name, value):
+            return f"{name.name} = {expr(value)}"
         case syntax.Accept():
             return _accept(node)
         case syntax.Fill(_, table, index, value):
@@ -225,11 +229,15 @@ def simple(node: syntax.Stmt) -> str:
 
 
 def _draft(node: syntax.Draft) -> str:
-    head = f"draft {node.name.name} = {expr(node.shape, 'postfix')}"
-    head += (f" with {node.rows.name}" if node.rows else "") + f" from {node.root.name}"
+    head = _drafted(node)
     if node.model is not None:
         return f"{head} by {node.model.name}" + (f" drawing {node.drawn.name}" if node.drawn else "")
-    return f"{head} {{ {'; '.join(f'{g.name.name} = {expr(g.value)}' for g in node.given)} }}"
+    return f"{head} {{ {'; '.join(map(simple, node.given))} }}"
+
+
+def _drafted(node: syntax.Draft) -> str:
+    head = f"draft {node.name.name} = {expr(node.shape, 'postfix')}"
+    return head + (f" with {node.rows.name}" if node.rows else "") + f" from {node.root.name}"
 
 
 def _accept(node: syntax.Accept) -> str:
@@ -249,10 +257,9 @@ def declaration(node: syntax.Stmt) -> str:
             return f"param {name.name}{typed} = {expr(default, 'sum')}{limits}"
         case syntax.Model(_, name, kind, argument):
             return f"model {name.name}: {kind.name}" + (f"({expr(argument)})" if argument else "")
-        case syntax.Module(_, name, taken, inputs, given, outputs, path):
-            sizes = [", ".join(map(expr, d)) for d in (inputs, outputs)]
-            form = f"{taken.name}[{sizes[0]}]) -> {given.name}[{sizes[1]}]"
-            return f'module {name.name}({form} = "{path.value}"'
+        case syntax.Module(_, name, counted, taken, given, path):
+            takes, gives = ", ".join(map(_shape, taken)), _shape(given)
+            return f'module {name.name}{_sized(counted)}({takes}) -> {gives} = "{path.value}"'
         case syntax.Rows(_, name, count, path):
             return f'rows {name.name}[{expr(count)}] = "{path.value}"'
         case syntax.Extern(_, name, parameters, kind, dimensions, path):
@@ -266,6 +273,10 @@ def declaration(node: syntax.Stmt) -> str:
         case syntax.Tree(_, name, shape):
             return f"tree {name.name} = " + (f'"{shape.value}"' if isinstance(shape, syntax.Text) else expr(shape))
     raise AssertionError(node)
+
+
+def _shape(shape: syntax.Shape) -> str:
+    return shape.kind.name + _sized(shape.dimensions)
 
 
 def _sized(dimensions: tuple[syntax.Expr, ...]) -> str:
@@ -313,6 +324,8 @@ def _expr(node: syntax.Expr) -> tuple[str, str]:
             return "postfix", f"{expr(value, 'postfix')}.{name.name}({', '.join(map(_argument, arguments))})"
         case syntax.Index(_, value, items):
             return "postfix", f"{expr(value, 'postfix')}[{', '.join(map(expr, items))}]"
+        case syntax.Numbered(_, value, number, arguments):
+            return "postfix", f"{expr(value, 'postfix')}[{expr(number)}]({', '.join(map(_argument, arguments))})"
         case syntax.Unary(_, "not", operand):
             return "not", f"not {expr(operand, 'not')}"
         case syntax.Unary(_, _, operand):

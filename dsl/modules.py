@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label, suggest
-from dcompile.dsl import syntax
+from dcompile.dsl import heads, syntax, weights
 from dcompile.dsl.declare import Setting
 from dcompile.dsl.regions import World
 from dcompile.dsl.scope import Context, Scope, Trained
@@ -17,31 +15,50 @@ from dcompile.networks import Shape, Unfit, fits, shapes
 from dcompile.strategy import Layer, Learned, Module, Name, Strategy, walk
 
 KINDS = ("prob", "float")
+HEAD = "of vectors: `module head[3](float[hidden]) -> float[hidden] = ...`"
 
 
 def module(ctx: Context, scope: Scope, node: syntax.Module, settings: Mapping[str, Setting]) -> Module:
     """A module and its weights; where its file is not there it has none, unless the file was asked for by a setting."""
-    sizes = []
-    for kind, dimensions in ((node.taken, node.inputs), (node.given, node.outputs)):
-        if kind.name not in KINDS:
-            help = suggest(kind.name, KINDS, "types of modules")
-            ctx.fail("unknown-type", f"there is no type `{kind.name}`", kind.span, help=help)
-        if len(dimensions) != 1:
-            ctx.fail("wrong-type", "a module has one dimension", kind.span, help=f"`{kind.name}[32]`")
-        sizes.append(constant(ctx, scope, dimensions[0], "the size of a module", 1))
+    for shape in (*node.taken, node.given):
+        if shape.kind.name not in KINDS:
+            help = suggest(shape.kind.name, KINDS, "types of modules")
+            ctx.fail("unknown-type", f"there is no type `{shape.kind.name}`", shape.kind.span, help=help)
     name = node.name.name
-    if sizes[0] != sizes[1]:
-        title = f"`{name}` takes {sizes[0]} values and gives {sizes[1]}: it must give as many"
-        ctx.fail("wrong-type", title, node.given.span.to(node.outputs[0].span))
     data = _set(node, settings[name]) if name in settings else _default(node)
     format = Path(str(settings.get(name, node.path.value))).suffix.removeprefix(".")
+    if any(_names(shape, "hidden") for shape in node.taken):
+        made = heads.head(ctx, scope, node, data, format)
+        scope.names[name] = Trained(made)
+        return made
+    sizes = _sizes(ctx, scope, node)
     if format in ("onnx", "pt2"):
         _whole(node, sizes[0], format, data)
-        made = Module(name, sizes[0], node.given.name == "prob", (), data, node.span, format)  # type: ignore[arg-type]
+        made = Module(name, sizes[0], node.given.kind.name == "prob", (), data, node.span, format)  # type: ignore[arg-type]
     else:
-        made = Module(name, sizes[0], node.given.name == "prob", layers(node, sizes[0], data), data, node.span)
+        made = Module(name, sizes[0], node.given.kind.name == "prob", layers(node, sizes[0], data), data, node.span)
     scope.names[name] = Trained(made)
     return made
+
+
+def _names(shape: syntax.Shape, word: str) -> bool:
+    return any(isinstance(d, syntax.Word) and d.name == word for d in shape.dimensions)
+
+
+def _sizes(ctx: Context, scope: Scope, node: syntax.Module) -> list[int]:
+    """How many values a module over a block takes and gives."""
+    sizes, name = [], node.name.name
+    if node.count or len(node.taken) != 1:
+        place = node.count[0].span if node.count else node.taken[1].span
+        ctx.fail("wrong-type", "a module over a block is one network of one argument", place, help=HEAD)
+    for shape in (*node.taken, node.given):
+        if len(shape.dimensions) != 1:
+            ctx.fail("wrong-type", "a module has one dimension", shape.span, help=f"`{shape.kind.name}[32]`")
+        sizes.append(constant(ctx, scope, shape.dimensions[0], "the size of a module", 1))
+    if sizes[0] != sizes[1]:
+        title = f"`{name}` takes {sizes[0]} values and gives {sizes[1]}: it must give as many"
+        ctx.fail("wrong-type", title, node.given.span)
+    return sizes
 
 
 def _set(node: syntax.Module, path: object) -> bytes:
@@ -84,7 +101,7 @@ def layers(node: syntax.Module, size: int, data: bytes) -> tuple[Layer, ...]:
     if not data:
         return ()
     try:
-        found = _layers(data)
+        found = weights.layers(weights.tensors(data))
     except Unfit as e:
         title = f"the file of `{node.name.name}` {e}"
         help = "it must hold `NAME.weight` [outputs, inputs] and `NAME.bias` of linear layers, in float32"
@@ -95,36 +112,6 @@ def layers(node: syntax.Module, size: int, data: bytes) -> tuple[Layer, ...]:
         title = f"`{node.name.name}` is declared {size} -> {size}, its file holds {held}"
         raise CompileError([Diagnostic("wrong-module", title, Label(node.span, "declared here"))])
     return found
-
-
-def _layers(data: bytes) -> tuple[Layer, ...]:
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        tensors: dict[str, Any] = dict(deserialize(data))  # type: ignore[no-untyped-call]
-    except SafetensorError as e:
-        raise Unfit(f"is no safetensors file: {e}") from e
-    for name, tensor in tensors.items():
-        if tensor["dtype"] != "F32":
-            raise Unfit(f"holds `{name}` as {tensor['dtype']}")
-    stems = sorted((name.removesuffix(".weight") for name in tensors if name.endswith(".weight")), key=_in_order)
-    known = {f"{stem}.{part}" for stem in stems for part in ("weight", "bias")}
-    if not stems or not tensors.keys() <= known:
-        raise Unfit(f"holds {', '.join(f'`{n}`' for n in sorted(tensors)) or 'nothing'}")
-    return tuple(_layer(stem, tensors[f"{stem}.weight"], tensors.get(f"{stem}.bias")) for stem in stems)
-
-
-def _layer(stem: str, weight: Any, bias: Any) -> Layer:
-    if len(weight["shape"]) != 2 or (bias is not None and bias["shape"] != weight["shape"][:1]):
-        shapes = [list(t["shape"]) for t in (weight, bias) if t is not None]
-        raise Unfit(f"holds `{stem}` with the shapes {shapes}")
-    outputs, inputs = weight["shape"]
-    return Layer(outputs, inputs, bytes(weight["data"]), None if bias is None else bytes(bias["data"]))
-
-
-def _in_order(name: str) -> list[tuple[int, str]]:
-    """`layer2` stands before `layer10`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 # ---------------------------------------------------------------- what the checker says

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dcompile.dsl import syntax
-from dcompile.dsl.scope import Context, Distribution, DraftName, Frame, Scope
+from dcompile.dsl.scope import Context, Distribution, DraftName, Scope, Variable
 from dcompile.dsl.values import described, expression
 from dcompile.source import Span
 from dcompile.strategy import (
     INT,
     REGION,
     Accepted,
+    AtLast,
     Chance,
     Expr,
     Kept,
@@ -86,6 +87,8 @@ def _of_draft(ctx: Context, scope: Scope, node: Chain, draft: DraftName) -> Expr
     behind = _behind(node)
     word = _root(behind)
     assert isinstance(word, syntax.Word)
+    if word.name == "last" and isinstance(behind, (syntax.Attribute, syntax.Method)):
+        return _at_last(ctx, scope, node, draft, behind)
     if behind == syntax.Word(word.span, "accepted"):
         return Accepted(INT, node.span, draft.name)
     if behind == syntax.Word(word.span, "kept"):
@@ -99,14 +102,26 @@ def _of_draft(ctx: Context, scope: Scope, node: Chain, draft: DraftName) -> Expr
             "misplaced-node", "what a draft was drawn from stands only in a rule of `accept`", node.span, help=help
         )
     facts = dict(draft.tree.facts)
-    if word.name not in (*FACTS, *facts):
-        known = ", ".join(f"`{n}`" for n in (*FACTS, *facts, "accepted", "kept"))
+    binding = (scope.find(word.name) or (0, 0))[1]
+    owned = isinstance(binding, Variable) and binding.name in draft.own
+    if word.name not in (*FACTS, *facts) and not owned:
+        known = ", ".join(f"`{n}`" for n in (*FACTS, *facts, *draft.own, "accepted", "kept", "last"))
         ctx.fail("unknown-score", f"a node has no `{word.name}`", word.span, help=f"known are {known}")
     at(ctx, scope, draft.name, node.span)
     if word.name in facts and behind == word:
         return NodeFact(Type("int", True), node.span, word.name)
-    inner = expression(ctx, scope.framed(Frame("accept", draft.name, tuple(facts))), behind)
+    inner = expression(ctx, scope.framed(draft.frame), behind)
     return replace(inner, span=node.span)
+
+
+def _at_last(ctx: Context, scope: Scope, node: Chain, draft: DraftName, behind: Chain) -> Expr:
+    """`t.last.p.hidden`: a number or a vector of the row, at the last node that was accepted."""
+    inner = expression(ctx, scope.framed(draft.frame), _behind(behind))
+    if not inner.type.each:
+        ctx.fail("misplaced-node", f"this is {described(inner.type)} of the row, the same for all nodes", node.span)
+    if inner.type.base == "scores":
+        ctx.fail("wrong-type", "scores are read where they are made", node.span, help="`lm.head(x).ranked(0)`")
+    return AtLast(Type(inner.type.base), node.span, draft.name, inner)
 
 
 def at(ctx: Context, scope: Scope, draft: str, span: Span) -> None:
@@ -140,7 +155,7 @@ def canvas(ctx: Context, scope: Scope, dist: Distribution, span: Span) -> None:
 
 
 def each(value: Expr) -> Expr:
-    """A number of the row as one for each node."""
+    """A value of the row as one for each node."""
     if value.type.each:
         return value
     depth = NodeFact(Type("int", True), value.span, "depth")

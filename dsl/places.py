@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dcompile.dsl.scope import NODE_WORDS, REGION_WORDS, Context, Scope, Value, Variable
+from dcompile.dsl.scope import NODE_WORDS, REGION_WORDS, Binding, Context, Scope, Value, Variable
 from dcompile.source import Span
+from dcompile.strategy import Expr, Own, Type
 
 
 def word(ctx: Context, scope: Scope, span: Span, name: str) -> None:
@@ -29,6 +30,17 @@ def word(ctx: Context, scope: Scope, span: Span, name: str) -> None:
     if frame.kind == "draft" and name == "token" and not scope.above:
         help = "`parent.token`, `depth`, `rank`, `position`"
         ctx.fail("misplaced-node", "the node's token is what is being drafted", span, help=help)
+
+
+def own(scope: Scope, binding: Binding, span: Span) -> Expr | None:
+    """A variable of the row of which each node of a draft has its own: known at the parent, and behind the line that
+    gives it at the node itself."""
+    frame = scope.frame
+    if frame is None or not isinstance(binding, Variable) or binding.name not in frame.own:
+        return None
+    if not scope.above and binding.name not in frame.given:
+        return None
+    return Own(Type(binding.type.base, True), span, frame.own[binding.name], binding.name)
 
 
 def variable(ctx: Context, scope: Scope, span: Span, name: str) -> None:

@@ -105,13 +105,21 @@ class RowsName:
 @dataclass(frozen=True)
 class DraftName:
     """A draft; `name` is unique. `model`: its drafter, None where its tokens come from an expression. `drawn`: how they
-    were, empty where nothing says that they were."""
+    were, empty where nothing says that they were. `own`: the variables of which its nodes have values of their own."""
 
     name: str
     tree: Tree
     drawn: Drawn
     model: str | None
     span: Span
+    own: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> Frame:
+        """Where the words of its nodes stand alone."""
+        return Frame(
+            "accept", self.name, tuple(dict(self.tree.facts)), dict.fromkeys(self.own, self.name), set(self.own)
+        )
 
 
 @dataclass(frozen=True)
@@ -139,11 +147,14 @@ Binding = (
 class Frame:
     """Where values are ones of the nodes of a draft. In the braces of a `draft` and behind `accept ... where` the words
     `token`, `depth` and so on mean a node's own; in what a `table` is filled with, it is `t.token`, and `draft` the
-    one that was named so far. `facts`: what the tree says of its nodes beside depth and rank."""
+    one that was named so far. `facts`: what the tree says of its nodes beside depth and rank. `own`: the variables of
+    which each node has a value of its own, and the draft; `given`: those that are known here."""
 
     kind: OneOf["draft", "accept", "table"]
     draft: str | None
     facts: tuple[str, ...] = ()
+    own: dict[str, str] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
 
 
 @dataclass(eq=False)
@@ -207,7 +218,7 @@ class Context:
 
     apply: Fn[[Context, Scope, syntax.Apply], Expr]
     score: Fn[[Context, Scope, syntax.Attribute | syntax.Method], Expr]
-    index: Fn[[Context, Scope, syntax.Index], Expr]
+    index: Fn[[Context, Scope, syntax.Index | syntax.Numbered], Expr]
     diagnostics: list[Diagnostic] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     calls: int = 0

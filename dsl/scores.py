@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import suggest
-from dcompile.dsl import nodes, shadows, syntax
+from dcompile.dsl import nodes, shadows, syntax, vectors
 from dcompile.dsl.mistakes import not_yet
 from dcompile.dsl.scope import Context, Distribution, Failed, Scope, TokenList, lookup
 from dcompile.dsl.values import builtin, constant, value
@@ -65,7 +65,7 @@ def tokens_of(ctx: Context, scope: Scope, arguments: tuple[syntax.Argument, ...]
 def score(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method) -> Expr:
     """`p.max`, `p.warped.entropy`, `p.without(ids).prob(p.token)`."""
     name = node.name.name
-    if (found := nodes.attribute(ctx, scope, node)) is not None:
+    if (found := nodes.attribute(ctx, scope, node) or vectors.attribute(ctx, scope, node)) is not None:
         return found
     if name in LATER:
         ctx.diagnostics.append(not_yet(LATER[name], node.name.span))

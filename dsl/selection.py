@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable as Fn
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import dists, externs, syntax, tables
+from dcompile.dsl import dists, externs, syntax, tables, vectors
 from dcompile.dsl.inline import rule
 from dcompile.dsl.scope import Callable, Context, Distribution, ModelName, Scope, Trained, lookup
 from dcompile.dsl.values import constant, described, expression, number, op, region, to_float, value
@@ -20,6 +20,7 @@ from dcompile.strategy import (
     Extern,
     Learned,
     Literal,
+    Module,
     Near,
     Reduce,
     Running,
@@ -58,6 +59,8 @@ def apply(ctx: Context, scope: Scope, node: syntax.Apply) -> Expr:
             node.span,
             help=f"write `p = {name}(region)` on a line before, then use `p`",
         )
+    if isinstance(binding, Trained) and isinstance(binding.module, Module) and binding.module.takes:
+        return vectors.called(ctx, scope, node)
     if isinstance(binding, Trained):
         if scope.frame is not None:
             ctx.fail("misplaced-node", f"`{name}` looks at the canvas: here are nodes of a draft", node.span)
@@ -275,6 +278,13 @@ def _math(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
     return op(kind, "float", (to_float(inner),), node.span)
 
 
+def _silu(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
+    """x times its sigmoid."""
+    inner = expression(ctx, scope, need(ctx, node, a, "value"))
+    inner = inner if inner.type.base == "vector" else to_float(number(ctx, inner, "the value"))
+    return op("silu", inner.type.base, (inner,), node.span)
+
+
 def _kl(ctx: Context, scope: Scope, node: syntax.Apply, a: Arguments) -> Expr:
     return dists.kl(ctx, scope, node.span, need(ctx, node, a, "distribution"), need(ctx, node, a, "other"))
 
@@ -328,6 +338,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Build]] = {
     **dict.fromkeys(("before", "after", "from", "upto", "first"), (("region",), (), _near)),
     **dict.fromkeys(("any", "count"), (("region",), (), _set)),
     **dict.fromkeys(("all", "sum", "mean", "max", "min"), (("value", "other"), (), _over)),
+    "silu": (("value",), (), _silu),
     **dict.fromkeys(("floor", "ceil", "log", "exp", "sqrt", "cos", "abs"), (("value",), (), _math)),
 }
 USAGE = {
@@ -337,4 +348,4 @@ USAGE = {
     "sum": "sum(x in R)", "mean": "mean(x in R)", "all": "all(x in R)", "max": "max(x in R)", "min": "min(x in R)",
     "blocks": "blocks(answer, size)", "found": "found(2)",
 }  # fmt: skip
-OF_NODES = ("token", "found", "min", "max", "floor", "ceil", "log", "exp", "sqrt", "cos", "abs")
+OF_NODES = ("token", "found", "min", "max", "floor", "ceil", "log", "exp", "sqrt", "cos", "abs", "silu")

@@ -28,7 +28,7 @@ from dcompile.strategy import (
     walk,
 )
 
-BYTES = {"int": 8, "float": 4, "bool": 1, "token": 8, "dist": 4}
+BYTES = {"int": 8, "float": 4, "bool": 1, "token": 8, "dist": 4, "vector": 4}
 
 
 def positions(strategy: Strategy, region: Expr) -> int | None:
@@ -96,8 +96,11 @@ def memory(
         out.append(("how much each key was attended", each * (BYTES["float"] + BYTES["bool"])))
     out.append(("canvas (token, status)", batch * slots * (BYTES["token"] + 1)))
     for state in strategy.states:
-        if (state.type.wide or VOCABULARY in state.sizes) and facts is None:
-            continue  # how many tokens there are is the model's to say
+        if (state.type.wide or state.type.base == "vector" or VOCABULARY in state.sizes) and facts is None:
+            continue  # how many numbers there are is the model's to say
+        if state.type.base == "vector" and facts is not None:
+            out.append((f"state {state.name}: float[hidden]", batch * facts.hidden * BYTES["vector"]))
+            continue
         if state.sizes:
             out.append((f"state {state.name}: {table(state)}", batch * BYTES[state.type.base] * cells(state, facts)))
             continue

@@ -32,6 +32,7 @@ from dcompile.strategy import (
     TOKENS,
     Accepted,
     Area,
+    AtLast,
     Assign,
     Break,
     Ended,
@@ -142,6 +143,9 @@ def assign(ctx: Context, scope: Scope, node: syntax.Assign) -> Stmt:
     if found is not None and isinstance(found[1], Variable) and found[1].type == DIST:
         return dists.assign(ctx, scope, node, found[1])
     expr = _random(ctx, node.value) or expression(ctx, scope, node.value)
+    if expr.type.base == "scores":
+        help = "`lm.head(x).ranked(0)`"
+        ctx.fail("wrong-type", "scores are read where they are made", node.value.span, help=help)
     if found is None or isinstance(found[1], Broken):
         if expr.type.wide:
             what = f"`{node.name.name}` would hold {described(expr.type)}"
@@ -281,6 +285,6 @@ def _fixed(node: object, mutable: set[str]) -> bool:
             return name == "position"
         case Name(name=name):
             return name not in mutable
-        case Ended() | Reduce() | Take() | Entry() | TextAt() | Found() | Accepted():
+        case Ended() | Reduce() | Take() | Entry() | TextAt() | Found() | Accepted() | AtLast():
             return False
     return True

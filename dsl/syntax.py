@@ -108,6 +108,15 @@ class Index(Expr):
 
 
 @dataclass(frozen=True)
+class Numbered(Expr):
+    """`value[number](arguments)`."""
+
+    value: Expr
+    number: Expr
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
 class Unary(Expr):
     """`-x` or `not x`."""
 
@@ -250,7 +259,7 @@ class Branches(Stmt):
 
 
 @dataclass(frozen=True)
-class Given(Node):
+class Given(Stmt):
     """`name = value` in the braces of a draft."""
 
     name: Ident
@@ -344,14 +353,21 @@ class Model(Stmt):
 
 @dataclass(frozen=True)
 class Module(Stmt):
-    """`module name(taken[size]) -> given[size] = "path"`."""
+    """`module name[count](taken, ...) -> given = "path"`; `count` has at most one number."""
 
     name: Ident
-    taken: Ident
-    inputs: tuple[Expr, ...]
-    given: Ident
-    outputs: tuple[Expr, ...]
+    count: tuple[Expr, ...]
+    taken: tuple[Shape, ...]
+    given: Shape
     path: Text
+
+
+@dataclass(frozen=True)
+class Shape(Node):
+    """`kind[dimensions]`, what a module takes or gives."""
+
+    kind: Ident
+    dimensions: tuple[Expr, ...]
 
 
 @dataclass(frozen=True)

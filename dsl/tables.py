@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import dists, nodes, syntax
+from dcompile.dsl import dists, nodes, syntax, vectors
 from dcompile.dsl.scope import WORDS, Broken, Context, Distribution, Failed, Frame, Scope, Table, lookup
 from dcompile.dsl.values import constant, convert, described, expression, indices, value
 from dcompile.strategy import (
@@ -56,8 +56,12 @@ def sizes(ctx: Context, scope: Scope, node: syntax.State) -> tuple[int, ...]:
 # ---------------------------------------------------------------- reading
 
 
-def index(ctx: Context, scope: Scope, node: syntax.Index) -> Expr:
-    """`table[i, j]`, `text[i]`."""
+def index(ctx: Context, scope: Scope, node: syntax.Index | syntax.Numbered) -> Expr:
+    """`table[i, j]`, `text[i]`; `head[i](h)` and `block(h)[i]` of modules."""
+    if isinstance(node, syntax.Numbered):
+        return vectors.called(ctx, scope, node)
+    if isinstance(node.value, (syntax.Apply, syntax.Numbered)):
+        return vectors.part(ctx, scope, node)
     if not isinstance(node.value, syntax.Word):
         ctx.fail("table-index", "only tables and `text` have cells", node.value.span, help=_help(ctx, scope))
     name = node.value.name

@@ -172,7 +172,7 @@ def expression(ctx: Context, scope: Scope, node: syntax.Expr) -> Expr:
             return ctx.score(ctx, scope, node)
         case syntax.Apply():
             return ctx.apply(ctx, scope, node)
-        case syntax.Index():
+        case syntax.Index() | syntax.Numbered():
             return ctx.index(ctx, scope, node)
         case syntax.Listing(span, _):
             ctx.fail("misplaced-list", "a list stands only as the value of a `param`", span)
@@ -195,6 +195,8 @@ def word(ctx: Context, scope: Scope, span: Span, name: str) -> Expr:
     if (found := builtin(scope, span, name)) is not None:
         return found
     binding = lookup(ctx, scope, name, span)
+    if (own := places.own(scope, binding, span)) is not None:
+        return own
     if scope.frame is not None:
         places.variable(ctx, scope, span, name)
     match binding:
@@ -281,6 +283,8 @@ def builtin(scope: Scope, span: Span, name: str) -> Expr | None:
 
 def unary(ctx: Context, operand: Expr, sign: str, span: Span) -> Expr:
     """`-x`, `not x`."""
+    if sign != "not" and operand.type.base == "vector":
+        return op("neg", "vector", (operand,), span)
     if sign == "not":
         return op("not", "bool", (convert(ctx, operand, Type("bool", True), "what stands behind `not`"),), span)
     number(ctx, operand, "what stands behind `-`", wide=True)
@@ -303,6 +307,12 @@ def binary(ctx: Context, scope: Scope, node: syntax.Binary) -> Expr:
         return op(name, "bool", (both[0], both[1]), node.span)
     if name in ("eq", "ne") and left.type.base == right.type.base and left.type.base in ("token", "bool"):
         return op(name, "bool", (left, right), node.span)
+    if "vector" in (left.type.base, right.type.base) and name in ("add", "sub", "mul", "div"):
+        both = [
+            e if e.type.base == "vector" else to_float(number(ctx, e, f"each side of `{node.op}`"))
+            for e in (left, right)
+        ]
+        return op(name, "vector", (both[0], both[1]), node.span)
     for side in (left, right):
         tokens = "token" in (left.type.base, right.type.base) and name in ("eq", "ne")
         help = "a token is compared with `token(id)`" if tokens else None

@@ -55,8 +55,10 @@ class Nodes(Frame):
     """The nodes of a draft tree in place of slots: `start` [B] is the root's slot. `tokens` [B, n] and which nodes are
     `live` [B, n]; `q` [B, n, V]: what a model drew their children from. `fresh`: behind the target's call, the nodes'
     keys and values by layer, and the words that its nodes carry;
-    `kept` [B, n]: behind accept, which nodes were. `rows`: the frame is of these nodes alone. `behind`: the rows that
-    are appended. `grown`: of a tree that was shaped at the run."""
+    `kept` [B, n]: behind accept, which nodes were, and `last` [B]: the last of them, or the root. `rows`: the frame is
+    of these nodes alone. `behind`: the rows that are appended. `grown`: of a tree that was shaped at the run. `own`:
+    further values [B, n] or [B, n, E] of the nodes (in the draft: of those found so far), and `given`: what they are
+    found by."""
 
     tree: Tree = ROOT
     tokens: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -68,6 +70,9 @@ class Nodes(Frame):
     kept: Tensor | None = None
     behind: str | None = None
     grown: Grown | None = None
+    last: Tensor | None = None
+    own: dict[str, Tensor] = field(default_factory=dict)
+    given: tuple[tuple[str, Expr], ...] = ()
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -108,7 +113,7 @@ class Dist:
     """What a call returned: logits [B, W, V] for the rows of `frame`; `shift`: row i predicts position i + 1.
     `visits` [B, C]: how often this statement drew at each position before, None without a generator. `canvas`:
     the variables as they stood at the call; penalties look at its tokens. `fed` [B, W]: the rows that mean something.
-    `adjusted`: what was added to the logits since."""
+    `adjusted`: what was added to the logits since. `hidden` [B, W, E]: of a draft, what the logits were made of."""
 
     site: int
     logits: Tensor
@@ -120,6 +125,7 @@ class Dist:
     canvas: dict[str, Tensor]
     fed: Tensor
     adjusted: tuple[Adjusted, ...] = ()
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)

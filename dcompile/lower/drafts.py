@@ -20,6 +20,7 @@ from dcompile.lower.frames import bias_of, look, places, store
 from dcompile.lower.growing import grow
 from dcompile.lower.regions import last_slot
 from dcompile.lower.trees import alive, ancestors, chances, column, path_to, unbroken
+from dcompile.lower.vectors import on_few
 from dcompile.record import constant
 from dcompile.strategy import ACCEPT, Accept, Call, Draft, Parent, walk
 from dcompile.strategy import Nodes as Feed
@@ -42,20 +43,23 @@ def draft(ctx: Context, stmt: Draft) -> None:
 def _filled(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
     """Tokens by the draft's expression: one depth after the other where a node's may depend on its parent's."""
     assert stmt.tokens is not None
-    size = stmt.tree.size
-    chained = any(isinstance(n, Parent) for n in walk(stmt.tokens))
-    depths = constant(stmt.tree.depths)
-    for depth in range(1, stmt.tree.depth + 1) if chained else [stmt.tree.depth]:
-        proposed = ctx.value(stmt.tokens, nodes).reshape(ctx.batch, -1).expand(ctx.batch, size)
-        new = (depths == depth) if chained else depths > 0
-        if stmt.rows is not None:
-            new = new & (constant(stmt.tree.ahead) == 0)
-        nodes = replace(nodes, tokens=torch.where(new, proposed, nodes.tokens))
-    nodes = replace(nodes, live=alive(ctx, stmt.tree, nodes.tokens))
+    tree = stmt.tree
+    chained = any(isinstance(n, Parent) for n in walk((stmt.tokens, stmt.own)))
+    levels = [tuple(i for i in range(tree.proper) if tree.depths[i] == d) for d in range(1, tree.depth + 1)]
+    tokens = nodes.tokens[:, :1]
+    own = {name: ctx.values[name].unsqueeze(1) for name, _ in stmt.own}
+    for level in levels if chained else [tuple(range(1, tree.proper))]:
+        here = replace(nodes, rows=level, width=len(level), tokens=tokens, own=own, given=stmt.own)
+        for name, expr in stmt.own:
+            own = {**own, name: torch.cat([own[name], on_few(ctx, expr, replace(here, own=own))], 1)}
+        found = ctx.value(stmt.tokens, replace(here, own=own)).reshape(ctx.batch, -1).expand(ctx.batch, len(level))
+        tokens = torch.cat([tokens, found], 1)
+    tokens = torch.cat([tokens, nodes.tokens[:, tree.proper :]], 1) if tree.proper < tree.size else tokens
+    nodes = replace(nodes, tokens=tokens, live=alive(ctx, tree, tokens), own=own)
     if stmt.law is None:
         return nodes
-    own = ctx.value(stmt.law, nodes)  # a chain: what a node was drawn from is what its parent's children were
-    return replace(nodes, q=torch.cat([own[:, 1:], torch.zeros_like(own[:, :1])], 1))
+    law = ctx.value(stmt.law, nodes)  # a chain: what a node was drawn from is what its parent's children were
+    return replace(nodes, q=torch.cat([law[:, 1:], torch.zeros_like(law[:, :1])], 1))
 
 
 # ---------------------------------------------------------------- the target's call
@@ -74,7 +78,8 @@ def call(ctx: Context, stmt: Call) -> None:
     ctx.drafts[stmt.feed.draft] = nodes
     logits = call_head(used.model.head, hidden)
     heat = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
-    ctx.dists[stmt.name] = Dist(stmt.site, logits, nodes, False, True, heat, None, dict(ctx.values), nodes.live)
+    now = dict(ctx.values)
+    ctx.dists[stmt.name] = Dist(stmt.site, logits, nodes, False, True, heat, None, now, nodes.live, hidden=hidden)
 
 
 def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
@@ -117,7 +122,9 @@ def accept(ctx: Context, stmt: Accept) -> None:
     taken = torch.where((at > 0) & (at <= number.reshape(-1, 1)) & (at <= depth), path, -1)
     mine = taken.unsqueeze(1) == torch.arange(nodes.width).reshape(1, -1, 1)
     last = torch.gather(path, 1, torch.clamp(number - 1, 0, tree.depth).reshape(-1, 1))
-    ctx.drafts[stmt.draft] = replace(nodes, kept=(mine.to(torch.int64).sum(2) > 0) | _behind(nodes, last, number))
+    ends = torch.gather(path, 1, torch.minimum(depth, number.reshape(-1, 1))).reshape(-1)
+    kept_ = (mine.to(torch.int64).sum(2) > 0) | _behind(nodes, last, number)
+    ctx.drafts[stmt.draft] = replace(nodes, kept=kept_, last=ends)
     _append(ctx, nodes, new, number)
     with ctx.recorder.tagged(**nodes.tags):
         _store(ctx, _used(ctx, stmt), nodes, path, number)

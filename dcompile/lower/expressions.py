@@ -7,33 +7,40 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dcompile.lower import dists, ending, externs, modules, nodes, regions, scores, selection
+from dcompile.lower import dists, ending, externs, modules, nodes, regions, scores, selection, vectors
 from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.lower.frames import look, places
 from dcompile.strategy import (
     Accepted,
+    Applied,
     Area,
+    AtLast,
     Base,
     Chance,
     Dilate,
     Divergence,
+    Embedding,
     Ended,
     Entry,
     Expr,
     Field,
     Foreign,
     Found,
+    Hidden,
     Kept,
     Learned,
     Literal,
+    Logits,
     MaskToken,
     Name,
     Near,
     NodeFact,
     OneHot,
     Op,
+    Own,
     Parent,
     Probabilities,
+    Ranked,
     Reduce,
     RunInput,
     Running,
@@ -46,7 +53,7 @@ from dcompile.strategy import (
 
 DTYPES: dict[Base, torch.dtype] = {
     "int": torch.int64, "float": torch.float32, "bool": torch.bool, "token": torch.int64,
-    "dist": torch.float32,
+    "dist": torch.float32, "vector": torch.float32,
 }  # fmt: skip
 
 OPS: dict[str, Callable[..., Tensor]] = {
@@ -56,13 +63,18 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "and": torch.logical_and, "or": torch.logical_or, "min": torch.minimum, "max": torch.maximum,
     "log": torch.log, "exp": torch.exp, "sqrt": torch.sqrt, "cos": torch.cos, "abs": torch.abs,
     "floor": lambda a: torch.floor(a).to(torch.int64), "ceil": lambda a: torch.ceil(a).to(torch.int64),
-    "float": lambda a: a.to(torch.float32), "select": torch.where,
+    "float": lambda a: a.to(torch.float32), "select": torch.where, "silu": lambda a: a * torch.sigmoid(a),
 }  # fmt: skip
+
+
+VECTORS = (Hidden, Embedding, Logits, Applied, Ranked, Own, AtLast)
 
 
 def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
     """The value of an expression; one per position needs the frame to be computed on."""
     with ctx.recorder.at(expr.span):
+        if isinstance(expr, VECTORS) or (isinstance(expr, Op) and expr.type.base == "vector"):
+            return vectors.value(ctx, expr, frame)
         if not expr.type.each:
             return row_value(ctx, expr, frame)
         assert frame is not None, "a value per position needs a frame"
@@ -118,7 +130,7 @@ def each_value(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
         case NodeFact() | Parent() | Kept() | Chance() | Entry() | TextAt():
             return nodes.value(ctx, expr, frame)
         case Field(name="token") if isinstance(frame, Nodes):
-            return frame.tokens
+            return vectors.pick(frame.tokens, frame)
         case Field(name="token"):
             return look(ctx, ctx.values["tokens"], frame)
         case Field(name="position"):

@@ -18,11 +18,11 @@ class Network:
     """Weights by the names that they bear in an artifact, and what is done with rows of numbers [B, size]."""
 
     weights: Mapping[str, Tensor]
-    run: Callable[[Tensor], Tensor]
+    run: Callable[..., Tensor]
 
 
 def network(module: Module) -> Network:
-    """The network of a module."""
+    """The networks of a module: `run(x)`, or `run(x, number)` where there are several."""
     assert module.data, "a module without its file is refused before"
     if module.format == "onnx":
         return _onnx(module.name, read_onnx(module.data))
@@ -32,15 +32,15 @@ def network(module: Module) -> Network:
 
 
 def _linear(module: Module) -> Network:
-    layers = [_tensors(layer) for layer in module.layers]
+    networks = [[_tensors(layer) for layer in layers] for layers in module.networks]
     weights: dict[str, Tensor] = {}
-    for n, (weight, bias) in enumerate(layers):
+    for n, (weight, bias) in enumerate(pair for layers in networks for pair in layers):
         weights[f"module.{module.name}.{n}.weight"] = weight
         if bias is not None:
             weights[f"module.{module.name}.{n}.bias"] = bias
 
-    def run(x: Tensor) -> Tensor:
-        for n, (weight, bias) in enumerate(layers):
+    def run(x: Tensor, number: int = 0) -> Tensor:
+        for n, (weight, bias) in enumerate(networks[number]):
             x = torch.nn.functional.linear(torch.relu(x) if n else x, weight, bias)
         return torch.sigmoid(x) if module.probability else x
 
@@ -87,15 +87,15 @@ def _gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     return out if c is None else out + (c if beta == 1 else c * beta)
 
 
-def _shaped(run: Callable[[Tensor], Tensor], taken: Shape) -> Callable[[Tensor], Tensor]:
+def _shaped(run: Callable[[Tensor], Tensor], taken: Shape) -> Callable[..., Tensor]:
     """`run` for any number of rows, of a network that may take one row, or one vector, at a time."""
-    if taken[0] is None:
-        return run
 
-    def each(x: Tensor) -> Tensor:
+    def each(x: Tensor, number: int = 0) -> Tensor:
+        if taken[0] is None:
+            return run(x)
         rows = [x[r : r + 1] for r in range(x.shape[0])] if x.shape[0] > 1 else [x]
         size = x.shape[1]
-        found = [run(row.reshape(size) if len(taken) == 1 else row).reshape(1, size) for row in rows]
+        found = [run(row.reshape(size) if len(taken) == 1 else row).reshape(1, -1) for row in rows]
         return torch.cat(found) if len(found) > 1 else found[0]
 
     return each

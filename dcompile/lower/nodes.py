@@ -9,7 +9,7 @@ from dcompile.lower import scores
 from dcompile.lower.context import Context, Frame, Nodes
 from dcompile.lower.frames import rows
 from dcompile.lower.regions import present_end
-from dcompile.lower.trees import parents
+from dcompile.lower.vectors import at_parent
 from dcompile.record import constant
 from dcompile.strategy import (
     VOCABULARY,
@@ -33,10 +33,8 @@ def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
     match expr:
         case NodeFact(name=name):
             return _fact(nodes_of(frame), name).expand(ctx.batch, -1)
-        case Parent(value=inner):
-            nodes = nodes_of(frame)
-            values = ctx.value(inner, nodes).reshape(ctx.batch, -1).expand(ctx.batch, nodes.width)
-            return parents(nodes, values)
+        case Parent():
+            return at_parent(ctx, expr, nodes_of(frame))
         case Kept(draft=draft):
             kept, live = ctx.drafts[draft].kept, ctx.drafts[draft].live
             return torch.zeros_like(live) if kept is None else kept
@@ -60,7 +58,8 @@ def nodes_of(frame: Frame | None) -> Nodes:
 
 def _fact(nodes: Nodes, name: str) -> Tensor:
     if nodes.grown is None:
-        return constant([nodes.tree.fact(name)])
+        fact = nodes.tree.fact(name)
+        return constant([[fact[i] for i in nodes.nodes]])
     return {"depth": nodes.grown.depths, "rank": nodes.grown.ranks}[name]
 
 

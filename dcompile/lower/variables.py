@@ -67,7 +67,8 @@ def declare(ctx: Context) -> None:
         ctx.values[state.name] = torch.where(fresh, ctx.values[state.name], left)
     for node in walk(ctx.strategy.body):
         if isinstance(node, Assign) and node.name not in ctx.values:
-            size = shape if node.value.type.each else shape[:1]
+            size: tuple[int, ...] = shape if node.value.type.each else shape[:1]
+            size = (*size, ctx.model.facts.hidden) if node.value.type.base == "vector" else size
             ctx.values[node.name] = torch.zeros(size, dtype=DTYPES[node.value.type.base])
 
 
@@ -236,6 +237,8 @@ def initial(ctx: Context, state: State) -> Tensor:
         shape = (ctx.batch, *sides(ctx, state))
         first = ctx.value(state.init, None).reshape(-1, *[1] * len(state.sizes))
         return first.to(DTYPES[state.type.base]).expand(shape)
+    if state.type.base == "vector":
+        return ctx.value(state.init, None).reshape(-1, 1).expand(ctx.batch, ctx.model.facts.hidden)
     value = ctx.value(state.init, canvas(ctx) if state.init.type.each else None)
     if state.type.each and not state.init.type.each:
         value = value.reshape(-1, 1)

@@ -32,7 +32,7 @@ def assign(ctx: Context, stmt: Assign) -> None:
         return
     new = ctx.value(stmt.value, canvas(ctx) if each else None)
     shape = (ctx.batch, ctx.capacity) if each else (ctx.batch,)
-    ctx.put(stmt.name, new.expand(shape))
+    ctx.put(stmt.name, new if stmt.value.type.base == "vector" else new.expand(shape))
 
 
 def _renew(ctx: Context, name: str, region: Expr, value: Expr) -> None:

@@ -15,10 +15,11 @@ from dcompile.ops import FLOOR
 from dcompile.reference import appended, sampling
 from dcompile.reference.accepts import accept as accept_by
 from dcompile.reference.expressions import number, value
-from dcompile.reference.forward import forward
+from dcompile.reference.forward import forward, logits_of, states
 from dcompile.reference.result import Judged
 from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.reference.threefry import uniform
+from dcompile.reference.vectors import spread
 from dcompile.reference.writes import follow, put, settle
 from dcompile.strategy import ACCEPT, DRAFT, Accept, Best, Call, Draft, Expr, Fill, ModelUse, Nodes, walk
 from dcompile.trees import Tree
@@ -38,7 +39,12 @@ def draft(row: Row, stmt: Draft) -> None:
             _by_model(row, stmt, drafted)
         return
     assert stmt.tokens is not None
+    for name, _ in stmt.own:
+        drafted.own[name] = row.variables[name].expand(stmt.tree.size, *row.variables[name].shape).clone()
     for depth in range(1, stmt.tree.depth + 1):
+        for name, expr in stmt.own:
+            found = over(row, drafted, expr)
+            drafted.own[name][_level(drafted, depth)] = found[_level(drafted, depth)]
         proposed = over(row, drafted, stmt.tokens)
         for node in _level(drafted, depth):
             drafted.tokens[node] = int(proposed[node])
@@ -53,11 +59,11 @@ def draft(row: Row, stmt: Draft) -> None:
 
 
 def over(row: Row, drafted: Drafted, expr: Expr) -> Tensor:
-    """An expression's values [n] at the nodes of a draft."""
+    """An expression's values [n], of vectors [n, E], at the nodes of a draft."""
     row.nodes = drafted
     try:
         found = value(row, expr)
-        return found if expr.type.wide else found.expand(drafted.tree.size)
+        return found if expr.type.wide else spread(row, found, expr)
     finally:
         row.nodes = None
 
@@ -95,7 +101,7 @@ def _by_model(row: Row, stmt: Draft, drafted: Drafted) -> None:
             logits = forward(model, use, memory, row.tokens, behind, behind)[-1:]
         else:
             row.fed += len(nodes)
-            logits = torch.stack([_chain(row, stmt.model, use, drafted, node)[-1] for node in nodes])
+            logits = logits_of(model, torch.stack([_chain(row, stmt.model, use, drafted, n)[-1] for n in nodes]))
         dist = _tree_dist(row, drafted, nodes, logits, site=0)
         for node, processed, warped in zip(nodes, dist.processed, dist.warped, strict=True):
             _children(row, stmt, drafted, node, (processed, warped))
@@ -150,11 +156,11 @@ def _ahead(row: Row, stmt: Draft, seen: Drafted, ends: list[int], depth: int) ->
 
 
 def _chain(row: Row, model: str, use: ModelUse, drafted: Drafted, node: int) -> Tensor:
-    """Logits [d, V] of the nodes from below the root to `node`, fed one behind the other."""
+    """Hidden states [d, E] of the nodes from below the root to `node`, fed one behind the other."""
     path = drafted.tree.ancestors[node][1:]
     tokens = row.tokens[: drafted.root + 1] + [drafted.tokens[i] for i in path]
     fed = range(drafted.root + 1, drafted.root + 1 + len(path))
-    return forward(row.models[model], use, row.memories[model], tokens, fed, ())
+    return states(row.models[model], use, row.memories[model], tokens, fed, ())
 
 
 def _children(row: Row, stmt: Draft, drafted: Drafted, node: int, logits: tuple[Tensor, Tensor]) -> None:
@@ -217,14 +223,16 @@ def call(row: Row, stmt: Call) -> None:
     row.calls += 1
     row.gaps.append(math.inf)
     row.fed += len(behind) + sum(drafted.live) - 1
-    first = forward(row.models[stmt.model], use, memory, row.tokens, behind, behind)[-1:]
-    logits = torch.zeros(drafted.tree.size, first.shape[1])
-    logits[0] = first
+    first = states(row.models[stmt.model], use, memory, row.tokens, behind, behind)[-1:]
+    hidden = torch.zeros(drafted.tree.size, first.shape[1])
+    hidden[0] = first
     for node in _leaves(drafted):
-        logits[list(drafted.tree.ancestors[node][1:])] = _chain(row, stmt.model, use, drafted, node)
+        hidden[list(drafted.tree.ancestors[node][1:])] = _chain(row, stmt.model, use, drafted, node)
+    logits = logits_of(row.models[stmt.model], hidden)
     _appended(row, stmt, drafted, logits)
     heat = None if stmt.temperature is None else float(number(row, stmt.temperature))
     row.dists[stmt.name] = _tree_dist(row, drafted, range(drafted.tree.size), logits, stmt.site, heat)
+    row.dists[stmt.name].hidden = hidden
 
 
 def _appended(row: Row, stmt: Call, drafted: Drafted, logits: Tensor) -> None:
@@ -290,6 +298,7 @@ def accept(row: Row, stmt: Accept) -> bool:
     tree, last = drafted.tree, path[min(len(path), len(new)) - 1]
     behind = {i for i in range(tree.proper, tree.size) if drafted.live[i] and new and _host(tree, i) == last}
     drafted.kept = frozenset({*path[1 : len(new) + 1], *behind})
+    drafted.last = path[row.accepted[stmt.draft]]
     row.judged.append(_judged(row, stmt, drafted, dist))
     first = row.end
     row.filled += len(new) if row.forced is None else sum(call == row.calls for call in row.forced.order)

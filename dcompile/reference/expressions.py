@@ -13,33 +13,40 @@ from torch import Tensor
 from dcompile.diagnostic import error
 from dcompile.foreign import called, function, shape
 from dcompile.ops import FLOOR
-from dcompile.reference import dists, nodes
+from dcompile.reference import dists, nodes, vectors
 from dcompile.reference.networks import answer
 from dcompile.reference.row import Row
 from dcompile.strategy import (
     Accepted,
+    Applied,
     Area,
+    AtLast,
     Base,
     Chance,
     Dilate,
     Divergence,
+    Embedding,
     Ended,
     Entry,
     Expr,
     Field,
     Foreign,
     Found,
+    Hidden,
     Kept,
     Learned,
     Literal,
+    Logits,
     MaskToken,
     Name,
     Near,
     NodeFact,
     OneHot,
     Op,
+    Own,
     Parent,
     Probabilities,
+    Ranked,
     Reduce,
     RunInput,
     Running,
@@ -53,7 +60,7 @@ from dcompile.strategy import (
 
 DTYPES: dict[Base, torch.dtype] = {
     "int": torch.int64, "float": torch.float32, "bool": torch.bool, "token": torch.int64,
-    "dist": torch.float32,
+    "dist": torch.float32, "vector": torch.float32,
 }  # fmt: skip
 COMPARISONS = ("lt", "le", "gt", "ge")
 OPS: dict[str, Callable[..., Tensor]] = {
@@ -63,7 +70,7 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "ge": lambda a, b: a >= b, "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "and": lambda a, b: a & b,
     "or": lambda a, b: a | b, "min": torch.minimum, "max": torch.maximum, "floor": lambda a: a.floor().long(),
     "ceil": lambda a: a.ceil().long(), "float": lambda a: a.float(), "log": torch.log, "exp": torch.exp,
-    "sqrt": torch.sqrt, "cos": torch.cos, "abs": torch.abs, "select": torch.where,
+    "sqrt": torch.sqrt, "cos": torch.cos, "abs": torch.abs, "select": torch.where, "silu": lambda a: a * torch.sigmoid(a),
 }  # fmt: skip
 Sorted = dict[int, Tensor]  # the value of each Running node (by id) while a predicate is evaluated
 
@@ -89,6 +96,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
             return torch.tensor(row.tokens)
         case Field(name="position"):
             return torch.arange(row.size)
+        case Op() if expr.type.base == "vector":
+            return vectors.value(row, expr, value)
         case Op():
             return _op(row, expr, running)
         case Reduce():
@@ -110,6 +119,8 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
             return running[id(expr)]
         case NodeFact() | Parent() | Kept() | Chance() | Accepted() | Entry() | TextAt() | Found():
             return nodes.value(row, expr, value)
+        case Hidden() | Embedding() | Logits() | Applied() | Ranked() | Own() | AtLast():
+            return vectors.value(row, expr, value)
         case _:
             positions = region(row, expr)
             return torch.tensor([i in positions for i in range(row.size)])

@@ -88,7 +88,24 @@ def forward(
     model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int],
     condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (), layers: int = 0,
 ) -> Tensor:  # fmt: skip
-    """Logits [W + S, V] of the W positions `fed` (ascending). They attend to each other and to every stored position
+    """Logits [W + S, V]: the head's, of what `states` gives."""
+    return logits_of(model, states(model, use, memory, tokens, fed, keep, condition, embeds, shadow))
+
+
+@torch.no_grad()
+def logits_of(model: Model, hidden: Tensor) -> Tensor:
+    """What the head makes of hidden states [W, E]: [W, V]."""
+    logits: Tensor = model.head(hidden)
+    assert not torch.isnan(logits).any(), "the model returned NaN"
+    return logits.float()
+
+
+@torch.no_grad()
+def states(
+    model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int],
+    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (),
+) -> Tensor:  # fmt: skip
+    """Hidden states [W + S, E], behind the last norm, of the W positions `fed` (ascending). They attend to each other and to every stored position
     that is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored. `condition`
     [W, V]: the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder.
     `embeds` [W, E]: what is fed in place of the tokens' embeddings. `shadow`: S positions with a second row, masked,
@@ -122,6 +139,5 @@ def forward(
                 memory.keys[layer][:, :, position] = key[:, :, row]
                 memory.values[layer][:, :, position] = value[:, :, row]
             memory.stored.add(position)
-    logits: Tensor = model.head(hidden[0])
-    assert not torch.isnan(logits).any(), "the model returned NaN"
-    return logits.float()
+    found: Tensor = hidden[0]
+    return found

@@ -13,11 +13,11 @@ from dcompile.strategy import Module
 
 
 @torch.no_grad()
-def answer(module: Module, x: Tensor) -> Tensor:
-    """`module.size` numbers to as many."""
+def answer(module: Module, x: Tensor, number: int = 0) -> Tensor:
+    """What network `number` of a module makes of the numbers x [n]."""
     assert module.data, "a module without its file is refused before"
     if module.format == "safetensors":
-        return _layers(module, x)
+        return _layers(module, x, number)
     taken = shapes(module.format, module.data)[0]
     x = x if len(taken) == 1 else x[None]
     if module.format == "onnx":
@@ -28,8 +28,8 @@ def answer(module: Module, x: Tensor) -> Tensor:
     return out.reshape(-1)
 
 
-def _layers(module: Module, x: Tensor) -> Tensor:
-    for number, layer in enumerate(module.layers):
+def _layers(module: Module, x: Tensor, network: int) -> Tensor:
+    for number, layer in enumerate(module.networks[network]):
         x = torch.relu(x) if number else x
         x = _floats(layer.weight).reshape(layer.outputs, layer.inputs) @ x
         x = x if layer.bias is None else x + _floats(layer.bias)

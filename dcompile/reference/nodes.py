@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dcompile.ops import FLOOR
 from dcompile.reference.row import Drafted, Row
+from dcompile.reference.vectors import spread
 from dcompile.strategy import Accepted, Chance, Entry, Expr, Found, Kept, NodeFact, Parent, TextAt
 
 Value = Callable[[Row, Expr], Tensor]
@@ -20,7 +21,7 @@ def value(row: Row, expr: Expr, of: Value) -> Tensor:
         case NodeFact(name=name):
             return torch.tensor(_drafted(row).tree.fact(name))
         case Parent(value=inner):
-            return of(row, inner).expand(row.extent)[list(_drafted(row).tree.parents)]
+            return spread(row, of(row, inner), inner)[list(_drafted(row).tree.parents)]
         case Kept(draft=draft):
             return torch.tensor([node in row.drafts[draft].kept for node in range(row.extent)])
         case Chance():

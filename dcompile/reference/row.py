@@ -27,7 +27,8 @@ Draws = Mapping[tuple[int, int, int], int]  # the token for a stream, position a
 class Drafted:
     """A draft tree with a `token` for each node and whether it is alive; `root` is the position of node 0. `q` [n, V]:
     of each node whose children a model drew, the distribution that they were drawn from. `kept`: the nodes below the
-    root that were accepted."""
+    root that were accepted. `own`: further values [n] or [n, E] of the nodes by name; `last`: the last node that was
+    accepted, or the root."""
 
     tree: Tree
     root: int
@@ -35,6 +36,8 @@ class Drafted:
     live: list[bool]
     q: Tensor | None = None
     kept: frozenset[int] = frozenset()
+    own: dict[str, Tensor] = field(default_factory=dict)
+    last: int = 0
 
 
 @dataclass
@@ -118,7 +121,8 @@ class Row:
 class Dist:
     """What a call returned: clean logits [R, V] for the `positions` that can be read (of a draft: its nodes), and which
     positions they predict (`targets`). For each row: the tokens `seen` and how many of the answer were `committed` when
-    the model was called, and the earlier draws (`visits`)."""
+    the model was called, and the earlier draws (`visits`). `hidden` [R, E]: what the head made the logits of, of a
+    draft."""
 
     logits: Tensor
     positions: list[int]
@@ -130,6 +134,7 @@ class Dist:
     committed: list[int]
     visits: list[int]
     draws: Draws
+    hidden: Tensor | None = None
 
     @cached_property
     def processed(self) -> Tensor:

@@ -66,7 +66,11 @@ class Layer:
 class Module:
     """A trained network from `size` numbers to as many: its layers with ReLU between; the last one's output goes
     through a sigmoid if it is a `probability`. `data` is its file; without one, both it and `layers` are empty. Of
-    another `format` (an ONNX graph, a program of torch.export) `data` is the whole network, and there are no layers."""
+    another `format` (an ONNX graph, a program of torch.export) `data` is the whole network, and there are no layers.
+
+    `takes`: of a module over vectors, how many make each of its arguments; its `size` is 0, and it `gives` one
+    `number`, `scores`, or so many `parts`: vectors. It has `count` networks of the same shape, whose layers stand one
+    network behind the other."""
 
     name: str
     size: int
@@ -75,6 +79,16 @@ class Module:
     data: bytes = field(default=b"", repr=False)
     span: Span = NOWHERE
     format: OneOf["safetensors", "onnx", "pt2"] = "safetensors"
+    takes: tuple[int, ...] = ()
+    gives: OneOf["values", "number", "vectors", "scores"] = "values"
+    parts: int = 1
+    count: int = 1
+
+    @property
+    def networks(self) -> tuple[tuple[Layer, ...], ...]:
+        """The layers of each network."""
+        each = len(self.layers) // self.count
+        return tuple(self.layers[n * each : (n + 1) * each] for n in range(self.count))
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,9 @@ class Draft(Stmt):
     `greedy` (the likeliest but for the last, which is drawn from the rest). A draw's stream is DRAFT + `site`, its
     position that of the node; nodes of one depth are draws of one position, one after the other, dead ones too.
     `rows`: what is appended behind each node (`tree` has nodes for it).
+
+    `own`: further values of each node by name, found before its token, in order; a later one and `tokens` read them
+    (`Own`), and so do the nodes below. At the root they are the row's variables of these names.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Draft(Stmt):
     site: int
     rows: str | None = None
     law: Expr | None = None
+    own: tuple[tuple[str, Expr], ...] = ()
 
 
 @dataclass(frozen=True)

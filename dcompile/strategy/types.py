@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal as OneOf
 
-Base = OneOf["int", "float", "bool", "token", "dist"]
+Base = OneOf["int", "float", "bool", "token", "dist", "vector", "scores"]
 
 
 @dataclass(frozen=True)
 class Type:
     """What an expression is: `base`, whether there is one value for each position, and whether for each token of the
-    vocabulary too. A `dist` is a distribution per position: float32 log-probabilities, NONE everywhere for `none`."""
+    vocabulary too. A `dist` is a distribution per position: float32 log-probabilities, NONE everywhere for `none`.
+    A `vector` holds as many float32 numbers as the model's hidden state, `scores` one for each token
+    (strategy/vectors.py)."""
 
     base: Base
     each: bool = False
@@ -27,5 +29,6 @@ class Type:
 
 INT, FLOAT, BOOL, TOKEN = Type("int"), Type("float"), Type("bool"), Type("token")
 REGION, FIELD, TOKENS = Type("bool", True), Type("float", True), Type("token", True)
+VECTOR, VECTORS, SCORES = Type("vector"), Type("vector", True), Type("scores")
 DIST, TABLE = Type("dist", True, True), Type("float", True, True)
 NONE = 1.0  # no logarithm of a probability
