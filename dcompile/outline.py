@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from dcompile.strategy import VOCABULARY, Module, Area, Expr, Literal, Name, Op, Stmt, Strategy, Type
+from dcompile.strategy import VOCABULARY, Area, Expr, Literal, Module, Name, Op, Stmt, Strategy, Type
 from dcompile.trees import Tree
 
 HIDDEN = ("span", "type", "text")

@@ -44,7 +44,7 @@ def _vectors(ctx: Context, scope: Scope, shape: syntax.Shape) -> int:
     *several, last = shape.dimensions or (None,)
     if shape.kind.name != "float" or not isinstance(last, syntax.Word) or last.name != "hidden" or len(several) > 1:
         ctx.fail("wrong-type", "a module over vectors takes vectors", shape.span, help=TAKES)
-    return constant(ctx, scope, several[0], "how many vectors these are", 1) if several else 1  # type: ignore[arg-type]
+    return constant(ctx, scope, several[0], "how many vectors these are", 1) if several else 1
 
 
 def _given(ctx: Context, scope: Scope, shape: syntax.Shape) -> tuple[Given, int]:

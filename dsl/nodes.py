@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dcompile.dsl import syntax
-from dcompile.dsl.scope import Context, Distribution, DraftName, Scope, Variable
+from dcompile.dsl.scope import Broken, Context, Distribution, DraftName, Failed, Scope, Variable
 from dcompile.dsl.values import described, expression
 from dcompile.source import Span
 from dcompile.strategy import (
@@ -35,6 +35,8 @@ def attribute(ctx: Context, scope: Scope, node: Chain) -> Expr | None:
     root = _root(node)
     if isinstance(root, syntax.Word) and root.name == "parent":
         return _parent(ctx, scope, node, root)
+    if isinstance(root, syntax.Word) and isinstance((scope.find(root.name) or (0, 0))[1], Broken):
+        raise Failed
     if (draft := named(scope, root)) is not None:
         return _of_draft(ctx, scope, node, draft)
     return None

@@ -103,6 +103,8 @@ def described(type: Type) -> str:
         return "a region"
     if type.base == "dist":
         return "a distribution"
+    if type.base == "scores":
+        return "scores"
     return article(type.base) + " per position" * type.each + " and token" * type.wide
 
 

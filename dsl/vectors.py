@@ -65,10 +65,10 @@ def attribute(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method
 def _hidden(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method, dist: Distribution) -> Expr:
     if isinstance(node, syntax.Method):
         ctx.fail("unknown-argument", "`hidden` takes no arguments", node.name.span, help="write `.hidden`")
-    nodes.known(ctx, scope, dist, node.span)
     if scope.frame is None:
         title = "the hidden state is read at the nodes of a draft"
         ctx.fail("misplaced-node", title, node.span, help="`h = t.last.p.hidden`: at the last node that was accepted")
+    nodes.known(ctx, scope, dist, node.span)
     return Hidden(VECTORS, node.span, dist.name)
 
 
@@ -153,7 +153,7 @@ def part(ctx: Context, scope: Scope, node: syntax.Index) -> Expr:
 def unfit(strategy: Strategy) -> list[Diagnostic]:
     """Networks, vectors and ranks by numbers that are not known at the build, or that there are none of."""
     modules = {m.name: m for m in strategy.modules}
-    out = []
+    out: list[Diagnostic] = []
     for expr, tree in _placed(strategy):
         first = 0 if tree.size == 1 else 1  # the root is not asked
         match expr:

@@ -127,11 +127,11 @@ def _shared(expr: Expr, frame: Nodes) -> tuple[Nodes, list[int]]:
         key += [frame.tree.fact(name)[node] for name in sorted(kinds - {"node", "parent"})]
         keys.append(tuple(key))
     first: dict[Hashable, int] = {}
-    for node, key in zip(frame.nodes, keys, strict=True):
-        first.setdefault(key, node)
-    order = {key: n for n, key in enumerate(first)}
+    for node, found in zip(frame.nodes, keys, strict=True):
+        first.setdefault(found, node)
+    order = {found: n for n, found in enumerate(first)}
     chosen = tuple(first.values())
-    return replace(frame, rows=chosen, width=len(chosen)), [order[key] for key in keys]
+    return replace(frame, rows=chosen, width=len(chosen)), [order[found] for found in keys]
 
 
 def _reads(expr: object, own: dict[str, Expr]) -> set[str]:

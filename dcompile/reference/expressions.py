@@ -70,7 +70,8 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "ge": lambda a, b: a >= b, "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "and": lambda a, b: a & b,
     "or": lambda a, b: a | b, "min": torch.minimum, "max": torch.maximum, "floor": lambda a: a.floor().long(),
     "ceil": lambda a: a.ceil().long(), "float": lambda a: a.float(), "log": torch.log, "exp": torch.exp,
-    "sqrt": torch.sqrt, "cos": torch.cos, "abs": torch.abs, "select": torch.where, "silu": lambda a: a * torch.sigmoid(a),
+    "sqrt": torch.sqrt, "cos": torch.cos, "abs": torch.abs, "select": torch.where,
+    "silu": lambda a: a * torch.sigmoid(a),
 }  # fmt: skip
 Sorted = dict[int, Tensor]  # the value of each Running node (by id) while a predicate is evaluated
 

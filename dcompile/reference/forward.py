@@ -89,7 +89,7 @@ def forward(
     condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (), layers: int = 0,
 ) -> Tensor:  # fmt: skip
     """Logits [W + S, V]: the head's, of what `states` gives."""
-    return logits_of(model, states(model, use, memory, tokens, fed, keep, condition, embeds, shadow))
+    return logits_of(model, states(model, use, memory, tokens, fed, keep, condition, embeds, shadow, layers))
 
 
 @torch.no_grad()
@@ -103,14 +103,14 @@ def logits_of(model: Model, hidden: Tensor) -> Tensor:
 @torch.no_grad()
 def states(
     model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], fed: Sequence[int], keep: Collection[int],
-    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (),
+    condition: Tensor | None = None, embeds: Tensor | None = None, shadow: Sequence[int] = (), layers: int = 0,
 ) -> Tensor:  # fmt: skip
-    """Hidden states [W + S, E], behind the last norm, of the W positions `fed` (ascending). They attend to each other and to every stored position
-    that is not fed, as far as the model's kind of attention lets them; then those in `keep` are stored. `condition`
-    [W, V]: the probabilities that a canvas model is fed, zeros where there are none; None is a call of its encoder.
-    `embeds` [W, E]: what is fed in place of the tokens' embeddings. `shadow`: S positions with a second row, masked,
-    which sees the other shadows and all but its own position; nothing else sees it. `layers`: where not 0, only so
-    many run, the lowest and the highest ones."""
+    """Hidden states [W + S, E], behind the last norm, of the W positions `fed` (ascending). They attend to each other
+    and to every stored position that is not fed, as far as the model's kind of attention lets them; then those in
+    `keep` are stored. `condition` [W, V]: the probabilities that a canvas model is fed, zeros where there are none;
+    None is a call of its encoder. `embeds` [W, E]: what is fed in place of the tokens' embeddings. `shadow`: S
+    positions with a second row, masked, which sees the other shadows and all but its own position; nothing else sees
+    it. `layers`: where not 0, only so many run, the lowest and the highest ones."""
     old = sorted(memory.stored - set(fed))
     feeding = Feeding(memory, old)
     encodes = use.attention == "canvas" and condition is None
@@ -124,7 +124,7 @@ def states(
     else:
         extra["input_ids"] = torch.tensor([[tokens[i] for i in fed] + [model.facts.mask_id] * len(shadow)])
     if not fed:
-        return torch.zeros(0, model.facts.vocab)
+        return torch.zeros(0, model.facts.hidden)
     with _cut(model.backbone, layers):
         hidden = model.backbone(
             attention_mask=torch.tensor(bias)[None, None],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,17 +34,19 @@ def value(row: Row, expr: Expr, of: Value) -> Tensor:
             assert hidden is not None, "the hidden state is asked for of drafts alone"
             return hidden
         case Embedding(of=token):
-            table = row.model.backbone.get_input_embeddings()
+            table: Any = row.model.backbone.get_input_embeddings()  # type: ignore[operator]
             with torch.no_grad():
-                found: Tensor = table(of(row, token).clamp(0, row.model.facts.vocab - 1))  # type: ignore[operator]
+                found: Tensor = table(of(row, token).clamp(0, row.model.facts.vocab - 1))
             return found
         case Logits(of=inner):
             return _each(lambda x: logits_of(row.model, x[None])[0], of(row, inner))
         case Applied():
             return _applied(row, expr, of)
         case Ranked(of=inner, rank=rank):
-            ranked = _each(lambda x: torch.sort(x, descending=True, stable=True).indices, of(row, inner))
-            return ranked.gather(-1, of(row, rank).expand(ranked.shape[:-1])[..., None])[..., 0]
+            scores = spread(row, of(row, inner), inner) if expr.type.each else of(row, inner)
+            ranked = _each(lambda x: torch.sort(x, descending=True, stable=True).indices, scores)
+            number = of(row, rank).clamp(min=0).expand(ranked.shape[:-1])  # that of the root may be below 0
+            return ranked.gather(-1, number[..., None])[..., 0]
         case Own(draft=draft, name=name):
             return row.drafts[draft].own[name]
         case AtLast(draft=draft, value=inner):

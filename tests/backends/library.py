@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.backends.parts import heads
 from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
@@ -21,6 +22,7 @@ DREAM = {"steps": 16}
 LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "assd": ("tiny-xlnet", {"width": 3}),
     "block_verification": (LLAMA, {"width": 3}),
+    "clover": (LLAMA, {"augment": heads(), "regress": heads(3), "head": heads(3)}),
     "credit": ("tiny-llada-gqa", HALF),
     "d3llm": ("tiny-llada", {"block": 8, "threshold": 0.8, "join": 0.3}),
     "diffusion_gemma": ("tiny-diffusion-gemma", {"block": 16, "steps": 6, "bound": 0.5, "sure": 0.05}),
@@ -72,6 +74,8 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "local_leap": ("tiny-llada", {"block": 16}),
     "lookahead": (LLAMA, {"window": 4, "ngram": 3, "guesses": 2}),
     "maskgit": ("tiny-llada", {"steps": 6}),
+    "medusa": (LLAMA, {**SMALL, "head": heads(4)}),
+    "medusa_typical": (LLAMA, {**SMALL, "head": heads(4), "epsilon": 0.02}),
     "multi_token": (LLAMA, {"width": 3, "masks": MASKS}),
     "opt_tree": (LLAMA, {"steps": 4, "nodes": 5}),
     "paraformer": ("tiny-llada", {}),
