@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcompile.networks import exported, shapes
+from dcompile.networks import Shape, exported, shapes
 from dcompile.strategy import Module
 
 
@@ -18,7 +18,7 @@ def answer(module: Module, x: Tensor, number: int = 0) -> Tensor:
     assert module.data, "a module without its file is refused before"
     if module.format == "safetensors":
         return _layers(module, x, number)
-    taken = shapes(module.format, module.data)[0]
+    taken = _taken(module.format, module.data)
     x = x if len(taken) == 1 else x[None]
     if module.format == "onnx":
         session = _session(module.data)
@@ -38,6 +38,11 @@ def _layers(module: Module, x: Tensor, network: int) -> Tensor:
 
 def _floats(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.float32)
+
+
+@lru_cache(4)
+def _taken(format: str, data: bytes) -> Shape:
+    return shapes(format, data)[0]
 
 
 @lru_cache(4)
