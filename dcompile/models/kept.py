@@ -100,6 +100,11 @@ def real(module: Any) -> Any:
     return module._kept.awake()[module._index] if isinstance(module, Part) else module
 
 
+def _can_be_kept(facts: Facts) -> bool:
+    """Models of several parts are made of modules of our own, and are loaded each time."""
+    return facts.attention in ("causal", "full", "block_causal") and bool(facts.fingerprint and cache.entries())
+
+
 def _entry(facts: Facts) -> str:
     here = Path(__file__).parent
     sources = (*sorted(here.glob("*.py")), here.parent / "trace.py", here.parent / "record.py", here.parent / "ops.py")
@@ -111,7 +116,7 @@ def _entry(facts: Facts) -> str:
 
 def note(whole: nn.Module, backbone: nn.Module, head: nn.Module, facts: Facts) -> None:
     """Remember of a model that was loaded in full what `keep` asks later."""
-    if cache.entries() is None or not facts.fingerprint:
+    if not _can_be_kept(facts):
         return
     entry = _entry(facts)
     _ENTRY[backbone] = _ENTRY[head] = entry
@@ -197,7 +202,7 @@ def _lies_there(tensor: Tensor, file: Path, offset: int, shape: list[int], dtype
 
 def find(facts: Facts, make: Callable[[Mapping[str, Tensor]], tuple[nn.Module, nn.Module]]) -> Kept | None:
     """The kept model of these facts, if there is one."""
-    if cache.entries() is None or not facts.fingerprint:
+    if not _can_be_kept(facts):
         return None
     entry = _entry(facts)
     folder = cache.find(entry)

@@ -99,6 +99,12 @@ def test_formats_that_are_renamed(tmp_path: Path, loads: list[bool]) -> None:
         assert loads == [False]
 
 
+def test_a_model_of_two_halves_is_loaded_each_time(tmp_path: Path, place: Path, loads: list[bool]) -> None:
+    model = LLADA.parent / "tiny-diffusion-gemma"
+    first, second = (dcompile.compiler.load(model) for _ in range(2))
+    assert loads == [False, False] and kept.entry_of(first.backbone) is kept.entry_of(second.backbone) is None
+
+
 def test_a_changed_checkpoint_is_another_model(model: Path, tmp_path: Path) -> None:
     copy = checkpoint.write(tmp_path / "copy", layers=1)
     before = built("greedy", copy, tmp_path / "before")
