@@ -121,6 +121,9 @@ def the_draft(strategy: Strategy) -> Draft:
         raise error(
             "nothing-to-tune", f"the tree of `{strategy.name}` is shaped at the run", "tune one whose tree is fixed"
         )
+    if drafts[0].rows is not None:
+        title = f"the nodes of `{strategy.name}` carry rows, which cost positions too"
+        raise error("nothing-to-tune", title, "a tree file says how many each node carries")
     return drafts[0]
 
 

@@ -27,6 +27,8 @@ from dcompile.backends.base import Backend
 from dcompile.backends.inductor.legalize import legalize
 from dcompile.backends.inductor.move import move
 from dcompile.diagnostic import Diagnostic
+from dcompile.passes.base import Stage
+from dcompile.passes.select_branches import SelectBranches
 from dcompile.program import Graph, Program, modules
 
 WEIGHTS = "weights.safetensors"
@@ -55,6 +57,7 @@ class Inductor(Backend):
     """AOTInductor for one device."""
 
     device: ClassVar[str]
+    stages = (Stage("inductor", (SelectBranches(attending=True),)),)  # with layers in branches it crashes
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:
         try:

@@ -149,6 +149,8 @@ def test_what_cannot_be_tuned(command: Command, llama: Path) -> None:
     assert done.code == 1 and "error[nothing-to-tune]: `greedy` drafts nothing" in done.err
     done = command("tune", "opt_tree", "-m", f"lm={llama}", "-m", f"small={llama}")
     assert done.code == 1 and "error[nothing-to-tune]: the tree of `opt_tree` is shaped at the run" in done.err
+    done = command("tune", "multi_token", "-m", llama)
+    assert done.code == 1 and "error[nothing-to-tune]: the nodes of `multi_token` carry rows" in done.err
     done = command("tune", "prompt_lookup", "-m", llama, "--bound", 2)
     assert done.code == 1 and "error[nothing-to-bound]" in done.err
     assert command("tune", "prompt_lookup").code == 1

@@ -17,6 +17,8 @@ from dcompile.lower import lower
 from dcompile.model import Facts
 from dcompile.models import Model
 from dcompile.passes.pipeline import optimise
+from dcompile.passes.select_branches import SelectBranches, _attends
+from dcompile.program import COND, Program, modules, submodules
 from dcompile.reference import run
 from dcompile.strategy import Strategy
 from tests.passes.rows import EOS, VOCAB, compiled, read
@@ -81,6 +83,22 @@ def test_the_passes_leave_the_tokens() -> None:
     strategy = program(DEPTHS["falls"])
     made = optimise(lower(strategy, deep(), batch=2, capacity=20))
     assert [r.answer for r in compiled(made, PROMPTS, LENGTH)] == [oracle(strategy, deep(), p) for p in PROMPTS]
+
+
+def test_layers_in_branches_become_selections_where_a_backend_asks() -> None:
+    strategy = program(DEPTHS["falls"])
+    made = optimise(lower(strategy, deep(), batch=1, capacity=20))
+    straight = SelectBranches(attending=True).run(made)
+    assert [branches(p) for p in (made, straight)] == [LAYERS - 1, 0]
+    assert compiled(straight, PROMPTS[:1], LENGTH)[0].answer == oracle(strategy, deep(), PROMPTS[0])
+    plain = lower(read("greedy"), deep(), capacity=20)
+    assert SelectBranches(attending=True).run(plain) is plain
+
+
+def branches(made: Program) -> int:
+    """How many branches hold attention."""
+    every = (found for g in made.graphs for module in modules(g.module) for found in submodules(module))
+    return sum(node.target is COND and _attends(inside) for node, _, inside in every)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
