@@ -221,7 +221,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _new(self, like: Tensor, strides: Sequence[int]) -> FakeTensor:
         """Made by hand: by way of `torch.empty` it takes ten times as long, and a build makes ten thousands."""
-        key = (like.shape, tuple(strides), like.dtype)
+        key = (like.shape, tuple(strides), like.dtype, torch.is_inference_mode_enabled())
         if key not in self.metas:
             self.metas[key] = meta(like.shape, strides, like.dtype)
         return FakeTensor(self.fake, self.metas[key], torch.device("cpu"))
