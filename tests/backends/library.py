@@ -10,7 +10,7 @@ from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
 DRAFTED = (
-    "block_verification", "eagle2_shape", "greedy_drafts", "opt_tree", "sequoia", "speculative", "specinfer", "spectr",
+    "block_verification", "eagle2_shape", "greedy_drafts", "judge", "opt_tree", "sequoia", "speculative", "specinfer", "spectr",
     "traversal",
 )  # fmt: skip
 GUIDED = {"guided": "guide", **dict.fromkeys(DRAFTED, "small")}  # those with a second model, of LLAMA's kind; its name
@@ -25,6 +25,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "clover": (LLAMA, {"augment": heads(), "regress": heads(3), "head": heads(3)}),
     "credit": ("tiny-llada-gqa", HALF),
     "d3llm": ("tiny-llada", {"block": 8, "threshold": 0.8, "join": 0.3}),
+    "dflash": (LLAMA, {"block": heads(1, 2, 15)}),
     "diffusion_gemma": ("tiny-diffusion-gemma", {"block": 16, "steps": 6, "bound": 0.5, "sure": 0.05}),
     "dimple": ("tiny-dream", {"steps": 16, "threshold": 0.8}),
     "dimple_entropy": ("tiny-dream-b", {"steps": 16}),
@@ -44,6 +45,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "eagle2_shape": (LLAMA, {"steps": 3, "width": 3, "nodes": 8}),
     "eb_sampler": ("tiny-llada", {"block": 16, "gamma": 0.5}),
     "end_of_text": ("tiny-llada", {"block": 16, "end": 138}),
+    "falcon": (LLAMA, {**SMALL, "pass": heads(1, 3, 3)}),
     "fast_dllm_dual": ("tiny-llada-gqa", HALF),
     "fast_dllm_none": ("tiny-llada-gqa", HALF),
     "fast_dllm_prefix": ("tiny-llada-gqa", HALF),
@@ -57,6 +59,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "greedy": (LLAMA, {}),
     "greedy_drafts": (LLAMA, SMALL),
     "guided": ("tiny-llada", {"window": 6, "threshold": 0.002}),
+    "hidden_transfer": (LLAMA, {"transfer": heads(3)}),
     "hierarchy": ("tiny-llada", HALF),
     "hierarchy_remask": ("tiny-llada", {"block": 16, "threshold": 0.8, "again": 0.5}),
     # a larger share of what it fed last makes a random model amplify the last bit of a float to another token
@@ -64,6 +67,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "iter_smooth": ("tiny-llada", {"block": 16, "threshold": 0.6, "decay": 0.1, "start": 0.05, "weight": 0.05}),
     "jacobi": (LLAMA, {"width": 4}),
     "keyformer": (LLAMA, {"share": 0.5}),
+    "judge": (LLAMA, {"width": 4, "right": heads(1, 1, 0)}),
     "klass": ("tiny-llada", {"block": 16, "threshold": 0.5, "drift": 0.5}),
     "learn2pd": ("tiny-llada", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32")}),
     "learn2pd_dual": ("tiny-llada-gqa", {"block": 16, "accept": 0.5, "filter": filter_file("filter-32-b")}),
