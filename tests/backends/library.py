@@ -10,8 +10,8 @@ from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
 DRAFTED = (
-    "block_verification", "eagle2_shape", "greedy_drafts", "judge", "opt_tree", "sequoia", "speculative", "specinfer", "spectr",
-    "traversal",
+    "block_verification", "eagle2_shape", "greedy_drafts", "judge", "opt_tree", "sequoia", "speculative", "specinfer",
+    "spectr", "traversal",
 )  # fmt: skip
 GUIDED = {"guided": "guide", **dict.fromkeys(DRAFTED, "small")}  # those with a second model, of LLAMA's kind; its name
 SMALL = {"shape": str(Path(__file__).with_name("small.tree"))}
