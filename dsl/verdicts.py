@@ -14,9 +14,9 @@ from dcompile.source import NOWHERE, Span
 from dcompile.strategy import (
     INT,
     REGION,
-    Accept,
     Adjust,
     Area,
+    Assign,
     Call,
     Eviction,
     Expr,
@@ -26,6 +26,7 @@ from dcompile.strategy import (
     Name,
     Nodes,
     Op,
+    Score,
     Stmt,
     Strategy,
     Take,
@@ -63,7 +64,8 @@ def cache(world: World, strategy: Strategy) -> Verdict:
     if not partial:
         return Verdict("exact", "every call feeds everything, so nothing is read from the cache")
     main = strategy.models[0]
-    if other := [c for c in partial if c.model != main.name]:
+    alike = strategy.canvas.init == "empty" and all(m.attention == "causal" for m in strategy.models)
+    if (other := [c for c in partial if c.model != main.name]) and not alike:
         return Verdict("approximate", "nothing is proved of what a second model has stored", other[0].span)
     attention = main.attention
     if attention == "causal":
@@ -94,16 +96,11 @@ def _causal(strategy: Strategy, partial: list[Call]) -> Verdict:
     for call in partial:
         if (call.feed != LAST and not isinstance(call.feed, Nodes)) or call.keep is not None:
             return Verdict("approximate", "it is not certain that this call leaves every position stored", call.span)
-    for side in (s for n in walk(strategy.body) if isinstance(n, If) for s in (n.then, n.orelse)):
-        if any(isinstance(n, Call) for n in side) and not any(_moves(n) for n in side):
-            return Verdict("approximate", "a call stands in a branch, so a position may never be fed", partial[0].span)
+    if strategy.canvas.init != "empty" and any(isinstance(n, If) for n in walk(strategy.body)):
+        return Verdict("approximate", "a call stands in a branch, so a position may never be fed", partial[0].span)
     if any(isinstance(c.feed, Nodes) for c in partial):
         return Verdict("exact", "causal attention; of a draft, what is accepted is stored, and nothing else")
     return Verdict("exact", "causal attention, and each position is fed once, when its token is final")
-
-
-def _moves(node: Stmt) -> bool:
-    return isinstance(node, Accept) or (isinstance(node, Write) and node.action == "append")
 
 
 def _calls(node: Stmt) -> bool:
@@ -227,6 +224,8 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 yield Verdict("lossy", f"`{node.action}` revises tokens", node.span)
             case Write(action="truncate"):
                 yield Verdict("lossy", "the answer ends before its end token is reached", node.span)
+            case Write(tokens=tokens) if (other := _of_another(strategy, tokens)) is not None:
+                yield Verdict("lossy", f"what is written is the token of `{other}`, another model", node.span)
             case Write(tokens=tokens) if not own(tokens):
                 yield Verdict("lossy", "what is written is not the model's own token", node.span)
             case Write(action="commit", region=region) if region is not None and not single(world, region):
@@ -237,6 +236,15 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
                 )
     for why, span in losses(world, strategy.body):
         yield Verdict("lossy", why, span)
+
+
+def _of_another(strategy: Strategy, tokens: Expr | None) -> str | None:
+    """A model other than the first whose token may be written."""
+    models = {n.name: n.model for n in walk(strategy.body) if isinstance(n, Call)}
+    names = {n.name for n in walk(tokens) if isinstance(n, Name)}
+    held = [n.value for n in walk(strategy.body) if isinstance(n, Assign) and n.name in names]
+    read = (n for value in (tokens, *held) for n in walk(value) if isinstance(n, Score))
+    return next((models[n.dist] for n in read if models.get(n.dist, "") not in ("", strategy.models[0].name)), None)
 
 
 def single(world: World, region: Expr) -> bool:

@@ -21,7 +21,19 @@ from dcompile.models.kept import Asleep, real, undisturbed
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
 from dcompile.stopwatch import part
-from dcompile.strategy import Area, Call, Draft, Literal, Nodes, Strategy, is_noisy, session_states, stops_on_eos, walk
+from dcompile.strategy import (
+    Area,
+    Call,
+    Draft,
+    Literal,
+    Nodes,
+    Strategy,
+    is_noisy,
+    lags,
+    session_states,
+    stops_on_eos,
+    walk,
+)
 from dcompile.trace import named_weights
 
 EOS_SLOTS = 8  # eos ids an artifact takes at run time
@@ -62,7 +74,7 @@ def _lower(
     with recorder.recording():
         _inputs(ctx, draws)
         declare(ctx)
-        for name in dict.fromkeys(_appending(strategy)):
+        for name in (n for n in dict.fromkeys(_appending(strategy)) if not lags(strategy, n)):
             with part("prefill"):
                 prefill(ctx, ctx.models[name])
         with part("body"):

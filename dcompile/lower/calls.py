@@ -10,11 +10,13 @@ from dcompile.lower.context import Context, Dist, Frame, Used, either
 from dcompile.lower.embeds import mixed
 from dcompile.lower.fork import Kept
 from dcompile.lower.frames import behind, bias_of, canvas, look, places, store
-from dcompile.lower.regions import frame_of, live
+from dcompile.lower.regions import frame_of, last_slot, live
 from dcompile.lower.shadows import Rows
 from dcompile.lower.variables import mask_id
-from dcompile.strategy import REGION, Area, Call, Expr, Literal, ModelUse
+from dcompile.strategy import REGION, Area, Call, Expr, Literal, ModelUse, lags
 from dcompile.trace import Slots, call_backbone, call_head
+
+BEHIND = 8  # slots that a model catches up with at a time
 
 
 def call(ctx: Context, stmt: Call) -> None:
@@ -28,6 +30,8 @@ def call(ctx: Context, stmt: Call) -> None:
     _ran(ctx, running, number if shadow is None else number + shadow.fed.to(torch.int64).sum(1))
     kept = _kept(ctx, stmt, frame, fed) & running.reshape(-1, 1)
     appends = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and ctx.strategy.canvas.init == "empty"
+    if appends and lags(ctx.strategy, stmt.model):
+        catch_up(ctx, used)
     with ctx.recorder.tagged(call=_title(stmt), store="append" if appends else "rewrite"):
         probs, soft = _condition(ctx, stmt, frame), mixed(ctx, stmt, frame)
         stays = None if _keeps_none(stmt) else kept
@@ -84,6 +88,34 @@ def prefill(ctx: Context, used: Used) -> None:
     result = ctx.recorder.loop(carried, lambda v: v["chunk"] < upto[:1], turn)
     ctx.values = {**outer, **{n: result[n] for n in names}}
     ctx.values["fed"] = ctx.values["fed"] + torch.clamp(upto - ctx.inputs["pad"], min=0)
+
+
+def catch_up(ctx: Context, used: Used) -> None:
+    """Store what stands before the last position and was never fed to this model, some slots a turn: it belongs to the
+    call that is about to be made."""
+    width = min(BEHIND, ctx.capacity)
+    names, outer = [used.stored, *used.caches], dict(ctx.values)
+    last = last_slot(ctx)
+    running = torch.ones(ctx.batch, dtype=torch.bool) if ctx.active is None else ctx.active
+    slots = torch.arange(ctx.capacity).reshape(1, -1)
+    inside = (slots >= ctx.inputs["pad"].reshape(-1, 1)) & (slots < last.reshape(-1, 1)) & running.reshape(-1, 1)
+    open_ = inside & ~ctx.values[used.stored]
+    number = open_.to(torch.int64).sum(1)
+    first = torch.where(number > 0, torch.argmax(open_.to(torch.int64), 1), last)
+
+    def turn(values: dict[str, Tensor]) -> dict[str, Tensor]:
+        ctx.values = {**outer, **values}
+        frame = Frame(values["chunk"], width)
+        here = places(ctx, frame)
+        fed = look(ctx, inside & ~values[used.stored], frame) & (here >= values["chunk"].reshape(-1, 1))
+        with ctx.recorder.tagged(call="prefill", store="rewrite"):
+            forward(ctx, used, frame, fed, fed)
+        return {**{n: ctx.values[n] for n in names}, "chunk": values["chunk"] + width}
+
+    carried = {**{n: outer[n] for n in names}, "chunk": first}
+    result = ctx.recorder.loop(carried, lambda v: either(running & (v["chunk"] < last)), turn)
+    ctx.values = {**outer, **{n: result[n] for n in names}}
+    ctx.values["fed"] = ctx.values["fed"] + number
 
 
 def forward(

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from dcompile.lower import sampling, scores
-from dcompile.lower.calls import count, forward
+from dcompile.lower.calls import catch_up, count, forward
 from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.frames import bias_of, places, rows
 from dcompile.lower.trees import alive, ancestors, chances
 from dcompile.record import constant
-from dcompile.strategy import DRAFT, Accept, Draft, walk
+from dcompile.strategy import DRAFT, Accept, Draft, lags, walk
 from dcompile.trace import Slots, call_backbone, call_head
 
 Pairs = dict[int, tuple[Tensor, Tensor]]
@@ -50,6 +50,8 @@ def propose(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
 def root(ctx: Context, used: Used, nodes: Nodes) -> Tensor:
     """Feed what was committed since the last draft; hidden states [B, 1, E] of the root."""
     assert nodes.start is not None
+    if lags(ctx.strategy, used.use.name):
+        catch_up(ctx, used)
     accepts = (n for n in walk(ctx.strategy.body) if isinstance(n, Accept))
     trees = {n.name: n.tree for n in walk(ctx.strategy.body) if isinstance(n, Draft)}
     width = min(max(trees[n.draft].depth for n in accepts) + 1, ctx.capacity)

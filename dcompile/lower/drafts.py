@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcompile.lower import accepts, ending, scores
 from dcompile.lower.appended import adapted, embedded
-from dcompile.lower.calls import count, keep
+from dcompile.lower.calls import catch_up, count, keep
 from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
 from dcompile.lower.frames import bias_of, look, places, store
@@ -22,7 +22,7 @@ from dcompile.lower.regions import last_slot
 from dcompile.lower.trees import alive, ancestors, chances, column, path_to, unbroken
 from dcompile.lower.vectors import on_few
 from dcompile.record import constant
-from dcompile.strategy import ACCEPT, Accept, Call, Draft, Parent, walk
+from dcompile.strategy import ACCEPT, Accept, Call, Draft, Parent, lags, walk
 from dcompile.strategy import Nodes as Feed
 from dcompile.trace import Slots, call_backbone, call_head
 
@@ -71,6 +71,8 @@ def call(ctx: Context, stmt: Call) -> None:
     used, nodes = ctx.models[stmt.model], ctx.drafts[stmt.feed.draft]
     number = nodes.live.to(torch.int64).sum(1)
     count(ctx, number > 0 if ctx.active is None else ctx.active, number)
+    if lags(ctx.strategy, stmt.model):
+        catch_up(ctx, used)
     with ctx.recorder.tagged(call="tree", store="path"):
         sees = ancestors(nodes.tree).unsqueeze(0) if nodes.grown is None else nodes.grown.above
         hidden, fresh = forward(ctx, used, nodes, sees)

@@ -90,8 +90,9 @@ def _level(
     new = Seen(best.reshape(batch, -1), parents, ranks, scores, (depth,) * (hosts * width))
     before = 0 if seen is None else len(seen.depths)
     chosen: Tensor = torch.ops.dcompile.best(scores, width)
-    of = constant([[n // width for n in range(hosts * width)]]).expand(batch, -1)
-    after = Ends(chosen + before + 1, torch.gather(scores, 1, chosen), torch.gather(of, 1, chosen))
+    of = constant([n // width for n in range(hosts * width)])
+    hosted = torch.index_select(of, 0, chosen.reshape(-1)).reshape(chosen.shape)
+    after = Ends(chosen + before + 1, torch.gather(scores, 1, chosen), hosted)
     if seen is None:
         return new, after
     joined = Seen(

@@ -11,7 +11,7 @@ from dcompile.reference import dists, drift, eviction, permuted
 from dcompile.reference.expressions import number, region, value
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Dist, Row
-from dcompile.strategy import KEYS, Area, Call, Eviction, Expr, ModelUse, reads_back
+from dcompile.strategy import KEYS, Area, Call, Eviction, Expr, ModelUse, lags, reads_back
 
 
 def call(row: Row, stmt: Call) -> None:
@@ -21,9 +21,11 @@ def call(row: Row, stmt: Call) -> None:
     use = next(m for m in row.strategy.models if m.name == stmt.model)
     fed = asked
     model, memory = row.models[stmt.model], row.memories[stmt.model]
-    late = isinstance(stmt.feed, Area) and stmt.feed.name == "last" and not memory.stored
-    if use.attention == "causal" and late:  # the prompt belongs to the model's first call
+    late = isinstance(stmt.feed, Area) and stmt.feed.name == "last"
+    if use.attention == "causal" and late and not memory.stored:  # the prompt belongs to the model's first call
         fed = sorted({*asked, *(i for i in range(row.start) if i < asked[-1])})
+    if use.attention == "causal" and late and lags(row.strategy, stmt.model):  # and so does what it has not seen
+        fed = sorted({*asked, *(i for i in range(asked[-1]) if i not in memory.stored)})
     keep = set(fed) if stmt.keep is None else set(region(row, stmt.keep)) & set(asked) | set(fed) - set(asked)
     if not row.branch:
         row.calls += 1

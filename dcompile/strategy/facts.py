@@ -8,8 +8,9 @@ from dataclasses import fields, is_dataclass
 
 from dcompile.source import Span
 from dcompile.strategy.declarations import ModelUse, State, Strategy
+from dcompile.strategy.drafts import Accept, Draft
 from dcompile.strategy.expressions import Ended, Random
-from dcompile.strategy.statements import Eviction, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write
+from dcompile.strategy.statements import Call, Eviction, For, ForBlocks, If, Repeat, Stmt, Stop, While, Write
 from dcompile.strategy.types import Type
 
 RESERVED = re.compile(
@@ -43,6 +44,44 @@ def is_noisy(strategy: Strategy) -> bool:
 def session_states(strategy: Strategy) -> tuple[State, ...]:
     """The states that go from one run to the next."""
     return tuple(s for s in strategy.states if s.lifetime == "session")
+
+
+def lags(strategy: Strategy, model: str) -> bool:
+    """Whether the text may move on without a call of this model in the same turn, so that its next call has to feed
+    what it has not seen: in a canvas that grows, where calls stand in an `if`."""
+    plain = all(c.keep is None and c.eviction is None and c.depth is None for c in _fed_last(strategy, model))
+    return plain and strategy.canvas.init == "empty" and _moves_alone(strategy.body, model)
+
+
+def _fed_last(strategy: Strategy, model: str) -> Iterator[Call]:
+    return (n for n in walk(strategy.body) if isinstance(n, Call) and n.model == model)
+
+
+def _moves_alone(body: tuple[Stmt, ...], model: str, called: bool = False) -> bool:
+    """Whether something in a body appends with no call of the model before it; `called`: there was one."""
+    for node in body:
+        if isinstance(node, (Call, Draft)) and node.model == model:
+            called = True
+        elif isinstance(node, Accept) or (isinstance(node, Write) and node.action == "append"):
+            if not called:
+                return True
+            called = False
+        elif isinstance(node, If):
+            if any(_moves_alone(side, model, called) for side in (node.then, node.orelse)):
+                return True
+            called = called and not any(isinstance(n, (Accept, Write)) for n in walk(node))
+            called = called or all(_calls_last(side, model) for side in (node.then, node.orelse))
+        elif isinstance(node, (For, ForBlocks, While, Repeat)):
+            if _moves_alone(node.body, model):
+                return True
+            called = False
+    return False
+
+
+def _calls_last(body: tuple[Stmt, ...], model: str) -> bool:
+    """Whether a call of the model stands in a body, and nothing behind it that moves the text."""
+    at = [n for n, s in enumerate(body) if isinstance(s, (Call, Draft)) and s.model == model]
+    return bool(at) and not any(isinstance(n, (Accept, Write)) for s in body[at[-1] :] for n in walk(s))
 
 
 def outer_blocks(body: tuple[Stmt, ...]) -> Iterator[ForBlocks]:

@@ -283,9 +283,11 @@ def test_drafts_and_plain_decoding_in_turn() -> None:
     assert not told.diagnostics
 
 
-def test_a_call_whose_token_is_not_written_in_its_branch() -> None:
-    told = found("p = lm(last)\nif p_sure() { refresh lm(last) }\nappend p.token".replace("p_sure()", "length > 3"))
-    assert told.cache.verdict == "approximate"
+@pytest.mark.parametrize("turn", ["p = lm(last)\nif length > 3 { refresh lm(last) }\nappend p.token",
+                                  "if length > 3 { refresh lm(last) }\nappend token(3)"])  # fmt: skip
+def test_what_a_call_in_a_branch_has_not_seen_the_next_one_is_fed(turn: str) -> None:
+    assert found(turn).cache.verdict == "exact"
+    assert found(turn.replace("refresh lm(last)", "refresh lm(last) keep none")).cache.verdict == "approximate"
 
 
 def test_what_a_turn_costs() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dcompile.backends.eager.run import interpret
-from dcompile.lower import EOS_SLOTS, _inputs, drafts, sampling, scores, trees
+from dcompile.lower import EOS_SLOTS, _inputs, drafts, ending, sampling, scores, trees
 from dcompile.lower.context import Context, Dist, Nodes, used
 from dcompile.lower.expressions import value
 from dcompile.lower.regions import last_slot
@@ -54,9 +54,12 @@ def strategy(accept: str, tree: Tree, drawn: Drawn) -> Strategy:
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def statement(accept: str, tree: Tree, drawn: Drawn, vocab: int, batch: int) -> Step:
+def statement(
+    accept: str, tree: Tree, drawn: Drawn, vocab: int, batch: int, eos: int = -1, room: int | None = None
+) -> Step:
     """`accept` alone; what stands before it is its inputs: the draft, both laws, the nodes' keys, and the generator's
-    numbers u [B, n], one a node, or of sample-match one a depth. Of the canvas behind it: the node and last token."""
+    numbers u [B, n], one a node, or of sample-match one a depth. Of the canvas behind it: the node and last token. With
+    an `eos` or `room` for fewer tokens the text is cut: the text [B, D + 1], -1 behind its end, and its length [B]."""
     text = strategy(accept, tree, drawn)
     lm = replace(tiny(), facts=replace(tiny().facts, vocab=vocab))
     recorder = Recorder({})
@@ -88,13 +91,21 @@ def statement(accept: str, tree: Tree, drawn: Drawn, vocab: int, batch: int) -> 
         module = recorder.finish([ctx.values[name] for name in ("tokens", "filled", "stored", "k0")])
     names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
     rest = controls(batch, vocab, tree)
+    rest["eos"][:1] = eos
+    if room is not None:
+        rest["length"] = torch.full_like(rest["length"], room)
     node_keys = (
         torch.arange(n, dtype=torch.float32).reshape(1, 1, n, 1).expand(batch, facts.kv_heads, n, facts.head_dim)
     )
 
     def run(drafted: Tensor, live: Tensor, p: Tensor, q: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         given = {**rest, "drafted": drafted, "live": live, "p": p, "q": q, "u": u, "keys": node_keys}
-        return committed(tree, drafted, live, *interpret(module, *[given[name] for name in names]))
+        found = interpret(module, *[given[name] for name in names])
+        if eos >= 0 or room is not None:
+            assert torch.equal(found[2].sum(1), found[1]), "the root and the text, but for its last token"
+            at = torch.arange(tree.depth + 1)
+            return torch.where(at < found[1].unsqueeze(1), found[0][:, START + at], -1), found[1]
+        return committed(tree, drafted, live, *found)
 
     return run
 
@@ -220,3 +231,54 @@ def test_a_second_draw_behind_a_miss_shows(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(scores, "token", again)
     assert match_error(chain(2), "sample", model(3, 3, 3), model(3, 3, 103)) > 1e-3
+
+
+# ---------------------------------------------------------------- a text that ends
+
+Points = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def points(rule: str, tree: Tree, drawn: Drawn) -> Points:
+    """Every draft, with what both models say, under many numbers: tokens, live, p, q, u."""
+    target, drafter = model(3, tree.depth + 1, 3), model(3, tree.depth + 1, 103)
+    found = law.drafts(tree, drafter, drawn)
+    some = torch.arange(len(found.weight)).repeat_interleave(32)
+    u = torch.rand((len(some), tree.size), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    live, p, q = alive(tree, found.tokens), law.rows(target, tree, found), law.rows(drafter, tree, found)
+    return found.tokens[some], live[some], p[some], q[some], u
+
+
+def cut_wrongly(rule: str, tree: Tree, drawn: Drawn, eos: int, room: int) -> int:
+    """How often a text that is cut, at an end token or where the canvas is full, is not the beginning of the whole one.
+    Where it is, its law is that of plain sampling that ends there, since the whole one's is."""
+    given = points(rule, tree, drawn)
+    accept = MATCH if rule == "match" else f"accept t by {rule}(p, t.q)"
+    node, bonus = statement(accept, tree, drawn, 3, len(given[0]))(*given)
+    cut, length = statement(accept, tree, drawn, 3, len(given[0]), eos, room)(*given)
+    wrong = 0
+    for tokens, end, last, text, n in zip(
+        given[0].tolist(), node.tolist(), bonus.tolist(), cut.tolist(), length, strict=True
+    ):
+        whole = [*(tokens[i] for i in tree.ancestors[end][1:]), last][:room]
+        whole = whole[: whole.index(eos) + 1] if eos in whole else whole
+        wrong += text[: int(n)] != whole
+    return wrong
+
+
+CUT = [
+    ("rejection", "sample", chain(3)),
+    pytest.param("match", "top", UNEVEN, marks=pytest.mark.slow),
+    pytest.param("recursive_distinct", "distinct", expand(2, 1), marks=pytest.mark.slow),
+    pytest.param("traversal", "sample", expand(2, 1), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("rule", "drawn", "tree"), CUT)
+def test_a_text_that_ends_is_the_beginning_of_the_whole_one(rule: str, drawn: Drawn, tree: Tree) -> None:
+    for eos, room in ((2, tree.depth + 1), (-1, 2), (1, 2)):
+        assert cut_wrongly(rule, tree, drawn, eos, room) == 0
+
+
+def test_an_end_token_that_is_overlooked_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "is_eos", lambda ctx, tokens: torch.zeros_like(tokens, dtype=torch.bool))
+    assert cut_wrongly("rejection", chain(3), "sample", 2, 4) > 0
