@@ -151,7 +151,7 @@ def _ahead(row: Row, stmt: Draft, seen: Drafted, ends: list[int], depth: int) ->
         logits = forward(model, use, memory, row.tokens, behind, behind)[-1:]
     else:
         row.fed += len(ends)
-        logits = torch.stack([_chain(row, stmt.model, use, seen, node)[-1] for node in ends])
+        logits = logits_of(model, torch.stack([_chain(row, stmt.model, use, seen, node)[-1] for node in ends]))
     return _tree_dist(row, seen, ends, logits, site=0).processed
 
 
