@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +32,18 @@ def network(module: Module) -> Network:
     return _linear(module)
 
 
+def _safe(name: str) -> str:
+    """A name that Python code can bear: graphs are printed as such."""
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
 def _linear(module: Module) -> Network:
     networks = [[_tensors(layer) for layer in layers] for layers in module.networks]
     weights: dict[str, Tensor] = {}
     for n, (weight, bias) in enumerate(pair for layers in networks for pair in layers):
-        weights[f"module.{module.name}.{n}.weight"] = weight
+        weights[f"module.{_safe(module.name)}.{n}.weight"] = weight
         if bias is not None:
-            weights[f"module.{module.name}.{n}.bias"] = bias
+            weights[f"module.{_safe(module.name)}.{n}.bias"] = bias
 
     def run(x: Tensor, number: int = 0) -> Tensor:
         for n, (weight, bias) in enumerate(networks[number]):
@@ -74,7 +80,7 @@ def _onnx(name: str, graph: Onnx) -> Network:
             values[node.output] = _gemm(node, *given) if node.kind == "Gemm" else SIMPLE[node.kind](*given)
         return values[graph.given]
 
-    return Network({f"module.{name}.{n}": w for n, w in weights.items()}, _shaped(run, graph.shapes[0]))
+    return Network({f"module.{_safe(name)}.{n}": w for n, w in weights.items()}, _shaped(run, graph.shapes[0]))
 
 
 def _gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
@@ -125,7 +131,7 @@ def _exported(name: str, program: Any, taken: Shape) -> Network:
                 values[node] = node.target(*_of(node.args, values), **_of(node.kwargs, values))
         raise AssertionError("a graph has an output")
 
-    return Network({f"module.{name}.{places[n]}": w for n, w in weights.items()}, _shaped(run, taken))
+    return Network({f"module.{_safe(name)}.{places[n]}": w for n, w in weights.items()}, _shaped(run, taken))
 
 
 def _of(args: Any, values: Mapping[Any, Any]) -> Any:
