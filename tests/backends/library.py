@@ -77,6 +77,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "llada2_edit": ("tiny-sdar", {"block": 8, "threshold": 0.6, "edit": 0.3, "extra": 4}),
     "local_leap": ("tiny-llada", {"block": 16}),
     "lookahead": (LLAMA, {"window": 4, "ngram": 3, "guesses": 2}),
+    "lookup_recycling": (LLAMA, {"width": 4, **SMALL}),
     "maskgit": ("tiny-llada", {"steps": 6}),
     "medusa": (LLAMA, {**SMALL, "head": heads(4)}),
     "medusa_typical": (LLAMA, {**SMALL, "head": heads(4), "epsilon": 0.02}),
