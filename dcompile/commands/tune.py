@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,7 +115,7 @@ def _plain(report: Report) -> dict[str, object]:
         "seconds": {str(n): s for n, s in report.seconds.items()},
         "rates": [list(row) for row in report.rates],
         "verdict": "speculate" if report.worth else SAY,
-        "tree": None if choice is None else {k: list(v) for k, v in asdict(choice.tree).items() if k != "facts"},
+        "tree": None if choice is None else {"parents": list(choice.tree.parents), "ranks": list(choice.tree.ranks)},
         "tokens_per_step": None if choice is None else choice.tokens,
         "predicted": None if choice is None else choice.speedup,
         "measured": report.speedup,

@@ -28,7 +28,7 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     }
     asked = prompts(made[FP32].folder)
     chosen, drafts, said = {}, {}, []
-    for kind in ("code", "chat"):
+    for kind in () if args.no_tune else ("code", "chat"):
         out, text = builds.tuned("prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUGH)
         said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
         if out is not None:

@@ -61,6 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3, help="of each kind of prompt")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-tune", action="store_true", help="leave out drafts, which are tuned first")
     parser.add_argument("--page", action="store_true", help="write the tables into docs/performance.md")
     return parser.parse_args()
 

@@ -110,7 +110,7 @@ def test_a_file_is_written_with_its_tree_and_picture(
     assert again.code == 1 and "error[output-exists]" in again.err
 
 
-@pytest.mark.parametrize(("position", "measured"), [(0.01, 1.5), (0.0, 0.93)])
+@pytest.mark.parametrize(("position", "measured"), [pytest.param(0.01, 1.5, marks=pytest.mark.slow), (0.0, 0.93)])
 def test_do_not_speculate(
     command: Command,
     llama: Path,

@@ -164,7 +164,7 @@ def test_what_a_rule_commits_has_the_law_of_plain_sampling(rule: Rule, drawn: Dr
 def test_the_tree_that_is_committed_is_the_one_that_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted fault in the commit: the path of the next node."""
     right = trees.paths
-    monkeypatch.setattr("dcompile.lower.drafts.paths", lambda tree: torch.flip(right(tree), [0]))
+    monkeypatch.setattr("dcompile.lower.trees.paths", lambda tree: torch.flip(right(tree), [0]))
     target, drafter = model(3, 3, 3), model(3, 3, 103)
     with pytest.raises(AssertionError):
         assert law_error("recursive", expand(2, 1), "sample", target, drafter, build=by_rule) < 1e-12
