@@ -27,13 +27,13 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         EXACT: builds.artifact(args.folder / "greedy-int4-exact", "greedy", args.model, "--quantize", "int4"),
     }
     asked = prompts(made[FP32].folder)
-    chosen, drafts, said = {}, {}, []
+    chosen, said = {}, []
     for kind in () if args.no_tune else ("code", "chat"):
         out, text = builds.tuned("prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUGH)
         said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
         if out is not None:
             name = f"dcompile int4, drafts for {kind}"
-            made[name] = drafts[kind] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUGH)
+            made[name] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUGH)
         chosen[kind] = f"dcompile int4, drafts for {kind}" if out is not None else INT4
     specs = {name: {"engine": "dcompile", "folder": str(b.folder)} for name, b in made.items()} | competitors(args)
     workers = [Worker(name, {**spec, "threads": args.threads}) for name, spec in specs.items()]

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 CAPACITY = 1100  # slots: the long context and its answer
 NOTES = "build.json"
@@ -61,10 +62,12 @@ def checkpoint(model: Path, folder: Path) -> Path:
     from transformers import LlamaForCausalLM
 
     from dcompile.models import load_model
+    from dcompile.models.kept import real
 
     loaded = load_model(model)
-    whole = LlamaForCausalLM(loaded.backbone.config)
-    whole.model = loaded.backbone
+    backbone: Any = real(loaded.backbone)
+    whole = LlamaForCausalLM(backbone.config)
+    whole.model = backbone
     whole.lm_head.weight = whole.model.embed_tokens.weight
     whole.config.architectures = ["LlamaForCausalLM"]
     whole.save_pretrained(folder)
@@ -80,7 +83,9 @@ def genai(source: Path, precision: str, out: Path) -> Path:
         command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(source), "-o", str(out)]
         command += ["-p", precision, "-e", "cpu"]
         command += ["--extra_options", "int4_accuracy_level=4"] if precision == "int4" else []
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if made.returncode:
+            raise SystemExit(made.stdout)
     config = json.loads(path.read_text())
     config["model"]["eos_token_id"] = config["model"]["vocab_size"] - 1
     path.write_text(json.dumps(config))
