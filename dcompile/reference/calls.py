@@ -18,7 +18,7 @@ def call(row: Row, stmt: Call) -> None:
     asked = region(row, stmt.feed)
     if not asked:
         return
-    use = next(m for m in row.strategy.models if m.name == stmt.model)
+    use = row.use(stmt.model)
     fed = asked
     model, memory = row.models[stmt.model], row.memories[stmt.model]
     late = isinstance(stmt.feed, Area) and stmt.feed.name == "last"

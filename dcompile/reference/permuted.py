@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from dcompile.reference import sampling
-from dcompile.reference.drafts import distribution
 from dcompile.reference.expressions import region, value
 from dcompile.reference.row import Dist, Row
-from dcompile.reference.threefry import uniform
-from dcompile.reference.writes import follow, put
+from dcompile.reference.writes import chance, follow, put
 from dcompile.strategy import VERIFY, Call, Expr, Verify, walk
 
 
@@ -49,7 +47,7 @@ def verify(row: Row, stmt: Verify) -> None:
     chosen: dict[int, int] = {}
     refused = False
     for i in sorted(at, key=lambda i: rank[i]):
-        u, again = (_number(row, VERIFY + 2 * stmt.site + n, i) for n in range(2))
+        u, again = (chance(row, VERIFY + 2 * stmt.site + n, i) for n in range(2))
         if refused:
             continue
         p, q = (_law(row, row.dists[name], i) for name in (stmt.draft, stmt.target))
@@ -65,10 +63,4 @@ def verify(row: Row, stmt: Verify) -> None:
 
 def _law(row: Row, dist: Dist, position: int) -> Tensor:
     at = dist.positions.index(position)
-    return distribution(dist.processed[at], dist.warped[at], dist.temperature <= 0)
-
-
-def _number(row: Row, stream: int, position: int) -> float:
-    visit = row.visits.get((stream, position), 0)
-    row.visits[stream, position] = visit + 1
-    return uniform(row.controls.seed, stream, position, visit)
+    return sampling.distribution(dist.processed[at], dist.warped[at], dist.temperature <= 0)

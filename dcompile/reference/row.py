@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ from dcompile.reference.eviction import Keys
 from dcompile.reference.forward import Memory
 from dcompile.reference.result import Difference, Forced, Judged
 from dcompile.reference.threefry import uniform
-from dcompile.strategy import Strategy
+from dcompile.strategy import Expr, ModelUse, Strategy
 from dcompile.trees import Tree
 
 Draws = Mapping[tuple[int, int, int], int]  # the token for a stream, position and visit
+Sorted = Mapping[int, Tensor]  # the value of each Running node (by id) while a predicate is evaluated
 
 
 @dataclass
@@ -80,6 +82,10 @@ class Row:
     judged: list[Judged] = field(default_factory=list)
     deepest: int | None = None
     keys: Keys | None = None
+
+    def use(self, name: str) -> ModelUse:
+        """How the strategy uses the model that it calls `name`."""
+        return next(m for m in self.strategy.models if m.name == name)
 
     @property
     def extent(self) -> int:
@@ -172,3 +178,9 @@ class Dist:
     def _uniforms(self) -> list[float]:
         seed, places = self.controls.seed, zip(self.targets, self.visits, strict=True)
         return [uniform(seed, self.site, target, visit) for target, visit in places]
+
+
+class Value(Protocol):
+    """The value of an expression as the row now stands: how one kind of expression asks for those of its parts."""
+
+    def __call__(self, row: Row, expr: Expr, running: Sorted | None = None) -> Tensor: ...

@@ -40,6 +40,13 @@ def warped(logits: Tensor, controls: Controls, temperature: float) -> Tensor:
     return out
 
 
+def distribution(processed: Tensor, warped: Tensor, cold: bool) -> Tensor:
+    """What is drawn from [V]: at temperature 0 the likeliest token for certain."""
+    if not cold:
+        return torch.softmax(warped, -1)
+    return torch.nn.functional.one_hot(processed.argmax(), len(processed)).float()
+
+
 def draw(logits: Tensor, u: float) -> int:
     """The first token whose cumulative probability exceeds u; never one of probability zero."""
     probs = torch.softmax(logits, -1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dcompile.diagnostic import error
-from dcompile.reference import dists, drafts
+from dcompile.reference import dists, drafts, kept
 from dcompile.reference.branches import branches
 from dcompile.reference.calls import call
 from dcompile.reference.expressions import DTYPES, number, truth, value
@@ -68,10 +68,10 @@ def _statement(row: Row, stmt: Stmt) -> None:
         case Draft():
             drafts.draft(row, stmt)
         case Accept():
-            if drafts.accept(row, stmt):
+            if kept.accept(row, stmt):
                 raise RowEnds
         case Fill():
-            drafts.fill(row, stmt)
+            kept.fill(row, stmt)
         case Assign(name=name, value=expr) if expr.type.wide:
             state = next(s for s in row.strategy.states if s.name == name)
             row.variables[name] = dists.bounded(row, state, value(row, expr), value(row, state.init))

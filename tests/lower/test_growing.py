@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from dcompile.controls import Controls
-from dcompile.reference import drafts, run
+from dcompile.reference import drafter as drafting
+from dcompile.reference import run
 from dcompile.reference.forward import blank, forward
 from dcompile.reference.row import Drafted, Row
 from dcompile.strategy import Draft, ModelUse
@@ -61,7 +62,7 @@ def test_penalties_and_bans_shape_it_too() -> None:
 def test_it_is_the_likeliest_tree(steps: int, nodes: int, gain: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a beam of the whole vocabulary, against all paths."""
     found: list[Drafted] = []
-    right = drafts._grown
+    right = drafting.grown
 
     def noted(row: Row, stmt: Draft, root: int) -> Drafted:
         tree = stmt.tree.growth
@@ -69,7 +70,7 @@ def test_it_is_the_likeliest_tree(steps: int, nodes: int, gain: float | None, mo
         found.append(right(row, replace(stmt, tree=replace(stmt.tree, growth=replace(tree, width=VOCAB))), root))
         return found[-1]
 
-    monkeypatch.setattr(drafts, "_grown", noted)
+    monkeypatch.setattr(drafting, "grown", noted)
     shape = f"beam({steps}, 4, {nodes}" + (")" if gain is None else f", gain: {gain})")
     strategy = program(f"{shape} from last by small", members="model small: causal")
     run(strategy, {"lm": model(), "small": drafter(1)}, PROMPTS[0], length=1, sampling=Controls())
