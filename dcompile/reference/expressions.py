@@ -1,7 +1,4 @@
-"""Expressions: a row value is a 0-d tensor, a value per position a tensor [N] over the whole canvas.
-
-A score of a position that cannot be read is NaN, its token -1: no comparison holds for it, and choosing it is an error.
-"""
+"""Expressions: a row value is a 0-d tensor, a value per position a tensor [N] over the whole canvas."""
 
 from __future__ import annotations
 
@@ -12,10 +9,9 @@ from torch import Tensor
 
 from dcompile.diagnostic import error
 from dcompile.foreign import called, function, shape
-from dcompile.ops import FLOOR
-from dcompile.reference import dists, nodes, vectors
+from dcompile.reference import areas, dists, nodes, scores, takes, vectors
 from dcompile.reference.networks import answer
-from dcompile.reference.row import Row
+from dcompile.reference.row import Row, Sorted
 from dcompile.strategy import (
     Accepted,
     Applied,
@@ -55,14 +51,12 @@ from dcompile.strategy import (
     TextAt,
     Unreadable,
     Whole,
-    walk,
 )  # fmt: skip
 
 DTYPES: dict[Base, torch.dtype] = {
     "int": torch.int64, "float": torch.float32, "bool": torch.bool, "token": torch.int64,
     "dist": torch.float32, "vector": torch.float32,
 }  # fmt: skip
-COMPARISONS = ("lt", "le", "gt", "ge")
 OPS: dict[str, Callable[..., Tensor]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
     "div": lambda a, b: a.float() / b.float(), "floordiv": lambda a, b: a // b, "mod": lambda a, b: a % b,
@@ -73,7 +67,6 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "sqrt": torch.sqrt, "cos": torch.cos, "abs": torch.abs, "select": torch.where,
     "silu": lambda a: a * torch.sigmoid(a),
 }  # fmt: skip
-Sorted = dict[int, Tensor]  # the value of each Running node (by id) while a predicate is evaluated
 
 
 def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
@@ -104,7 +97,7 @@ def value(row: Row, expr: Expr, running: Sorted | None = None) -> Tensor:
         case Reduce():
             return _reduce(row, expr)
         case Score():
-            return _score(row, expr)
+            return scores.value(row, expr, value)
         case Divergence(left=left, right=right):
             return dists.divergence(value(row, left).expand(row.size, -1), value(row, right).expand(row.size, -1))
         case OneHot(of=of):
@@ -141,11 +134,11 @@ def region(row: Row, expr: Expr) -> list[int]:
     """The positions of a region, ascending."""
     match expr:
         case Area(name=name):
-            return _area(row, name)
+            return areas.area(row, name)
         case Near(kind=kind, region=inner):
-            return _near(row, kind, region(row, inner))
+            return areas.near(row, kind, region(row, inner))
         case Whole(region=inner, size=size):
-            return _whole(region(row, inner), int(number(row, size)))
+            return areas.whole(region(row, inner), int(number(row, size)))
         case Dilate(region=inner, radius=radius):
             near, r = region(row, inner), number(row, radius)
             return [i for i in range(row.end) if any(abs(i - j) <= r for j in near)]
@@ -153,51 +146,9 @@ def region(row: Row, expr: Expr) -> list[int]:
             inside = region(row, inner)
             return [i for i in inside if row.model.facts.shift and i - 1 not in inside]
         case Take():
-            return _take(row, expr)
+            return takes.take(row, expr, region(row, expr.region), value)
     mask = value(row, expr)
     return [i for i in range(row.end) if mask.expand(row.size)[i]]
-
-
-def _area(row: Row, name: str) -> list[int]:
-    live = range(row.end)
-    match name:
-        case "everything":
-            return list(live)
-        case "prompt":
-            return list(range(row.start))
-        case "answer":
-            return list(range(row.start, row.end))
-        case "masked":
-            return [i for i in live if row.masked[i]]
-        case "last":
-            return [row.run - 1]
-    raise AssertionError(name)
-
-
-def _near(row: Row, kind: str, inside: list[int]) -> list[int]:
-    if not inside:
-        return []
-    first, last = inside[0], inside[-1]
-    ranges = {
-        "before": range(first - 1, first),
-        "after": range(last + 1, last + 2),
-        "first": range(first, first + 1),
-        "from": range(first, row.end),
-        "upto": range(first),
-    }
-    return [i for i in ranges[kind] if 0 <= i < row.end]
-
-
-def _whole(inside: list[int], size: int) -> list[int]:
-    within = set(inside)
-    runs: list[list[int]] = [[]]
-    for block in range(max(inside, default=-1) // size + 1):
-        positions = range(block * size, block * size + size)
-        if within.issuperset(positions):
-            runs[-1].extend(positions)
-        else:
-            runs.append([])
-    return max(runs, key=len)
 
 
 def _op(row: Row, expr: Op, running: Sorted | None) -> Tensor:
@@ -206,7 +157,7 @@ def _op(row: Row, expr: Op, running: Sorted | None) -> Tensor:
         args = [dists.column(a) for a in args]
     if expr.op == "not":
         return ~args[0] if not expr.type.each or row.nodes else ~args[0] & (torch.arange(row.size) < row.end)
-    if expr.op in COMPARISONS and running is None and torch.is_floating_point(args[0]):
+    if expr.op in takes.COMPARISONS and running is None and torch.is_floating_point(args[0]):
         distance = (args[0] - args[1]).abs()
         if row.nodes is not None:
             distance = distance.expand(row.extent)[row.nodes.live]
@@ -241,49 +192,6 @@ def _reduced(row: Row, expr: Reduce) -> Tensor:
     return {"mean": items.float().mean(), "max": items.float().max(), "min": items.float().min()}[expr.kind]
 
 
-# ---------------------------------------------------------------- scores
-
-
-def _score(row: Row, expr: Score) -> Tensor:
-    """A score of every readable position."""
-    if expr.dist not in row.dists:
-        raise error("unread-call", f"`{expr.dist}` is read before its call has run")
-    dist = row.dists[expr.dist]
-    if expr.kind == "dist":
-        return dists.stored(row, dist.warped if expr.warped else dist.logits, dist.positions)
-    if expr.kind in ("token", "sample"):
-        out = torch.full((row.extent,), -1)
-        out[dist.positions] = torch.tensor(dist.token, dtype=torch.int64)
-        return out
-    logits = dist.warped if expr.warped else dist.logits
-    if expr.without:
-        logits = logits.clone()
-        logits[:, list(expr.without)] = FLOOR
-    of = None if expr.of is None else value(row, expr.of).expand(row.extent)[dist.positions]
-    if expr.kind == "top":
-        out = torch.full((row.extent,), -1)
-        out[dist.positions] = logits.argmax(-1)
-        return out
-    out = torch.full((row.extent,), torch.nan)
-    out[dist.positions] = _score_of(logits, expr.kind, of, torch.nan if row.nodes is None else 0.0)
-    return out
-
-
-def _score_of(logits: Tensor, kind: str, of: Tensor | None, none: float) -> Tensor:
-    """One number [R] for each row of logits [R, V]; `none` is the probability of no token."""
-    probs = torch.softmax(logits, -1)
-    if kind == "max":
-        return probs.max(-1).values
-    if kind == "entropy":
-        return -(probs * torch.log(probs.clamp(min=1e-38))).sum(-1)
-    if kind in ("margin", "gap"):
-        best = torch.topk(probs if kind == "margin" else logits, 2).values
-        return best[:, 0] - best[:, 1]
-    assert kind == "prob" and of is not None
-    chosen = probs.gather(-1, of.clamp(min=0)[:, None])[:, 0]
-    return torch.where(of >= 0, chosen, none)
-
-
 def _learned(row: Row, expr: Learned) -> Tensor:
     """A module's answer at the positions of a block, 0 elsewhere."""
     module = next(m for m in row.strategy.modules if m.name == expr.module)
@@ -311,82 +219,3 @@ def _foreign(row: Row, expr: Foreign) -> Tensor:
         given.append(item)
     found = called(extern, function(extern), live, given, vocab)
     return found & live if found.dtype == torch.bool and found.dim() else found
-
-
-# ---------------------------------------------------------------- take
-
-
-def _take(row: Row, expr: Take) -> list[int]:
-    """`take`, in each group of its region by itself."""
-    inside = region(row, expr.region)
-    key = None if expr.key is None else value(row, expr.key).expand(row.size)
-    if key is not None and torch.is_floating_point(key) and key[inside].isnan().any():
-        title = "a position is chosen that its call cannot predict"
-        raise error("unreadable-position", title, "feed the position before it, or commit it from the earlier call")
-    chosen = [i for group in _groups(row, expr, inside) for i in _take_group(row, expr, group, key)]
-    return sorted(chosen)
-
-
-def _groups(row: Row, expr: Take, inside: list[int]) -> list[list[int]]:
-    if not expr.per:
-        return [inside]
-    groups: list[list[int]] = []
-    size = int(number(row, expr.per_size)) if expr.per_size is not None else 1
-    for i in inside:
-        before = groups[-1][-1] if groups else None
-        same = (
-            i - 1 == before
-            if expr.per == "runs"
-            else before is not None and _block(row, i, size) == _block(row, before, size)
-        )
-        groups[-1].append(i) if same else groups.append([i])
-    return groups
-
-
-def _block(row: Row, position: int, size: int) -> int:
-    return (position - row.start) // size
-
-
-def _take_group(row: Row, expr: Take, group: list[int], key: Tensor | None) -> list[int]:
-    if key is None:
-        order = list(group)
-    else:
-        order = sorted(group, key=lambda i: -key[i].item() if expr.descending else key[i].item())  # stable
-    length = len(order)
-    if expr.predicate is not None:
-        running = {id(n): _running(row, n, order) for n in walk(expr.predicate) if isinstance(n, Running)}
-        holds = value(row, expr.predicate, running).expand(row.size)
-        length = next((n for n, i in enumerate(order) if not holds[i]), length)
-        _note_bounds(row, expr.predicate, running, order[: length + 1])
-    wanted = length
-    if expr.atleast is not None:
-        length = max(length, int(number(row, expr.atleast)))
-    if expr.atmost is not None:
-        length = min(length, int(number(row, expr.atmost)))
-    length = max(0, min(length, len(order)))
-    if key is not None and 0 < length < len(order) and length != wanted:
-        row.note(abs(float(key[order[length - 1]]) - float(key[order[length]])))
-    return order[:length]
-
-
-def _running(row: Row, expr: Running, order: list[int]) -> Tensor:
-    """`count`, `sum` or `max` over the positions in order up to each position."""
-    floating = expr.value is not None and expr.value.type.base == "float"
-    out = torch.zeros(row.size, dtype=torch.float32 if floating else torch.int64)
-    values = None if expr.value is None else value(row, expr.value).expand(row.size)
-    for n, position in enumerate(order):
-        if values is None:
-            out[position] = n + 1
-            continue
-        before = out[order[n - 1]] if n else None
-        item = values[position]
-        out[position] = item if before is None else before + item if expr.kind == "sum" else torch.maximum(before, item)
-    return out
-
-
-def _note_bounds(row: Row, predicate: Expr, running: Sorted, upto: list[int]) -> None:
-    for node in walk(predicate):
-        if isinstance(node, Op) and node.op in COMPARISONS:
-            a, b = (value(row, arg, running).expand(row.size) for arg in node.args)
-            for i in upto:
-                row.note(abs(float(a[i]) - float(b[i])))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from dcompile.ops import FLOOR
-from dcompile.reference.row import Drafted, Row
+from dcompile.reference.row import Drafted, Row, Value
 from dcompile.reference.vectors import spread
 from dcompile.strategy import Accepted, Chance, Entry, Expr, Found, Kept, NodeFact, Parent, TextAt
-
-Value = Callable[[Row, Expr], Tensor]
 
 
 def value(row: Row, expr: Expr, of: Value) -> Tensor:

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from dcompile.reference.forward import logits_of
 from dcompile.reference.networks import answer
-from dcompile.reference.row import Row
+from dcompile.reference.row import Row, Value
 from dcompile.strategy import Applied, AtLast, Embedding, Expr, Hidden, Logits, Op, Own, Ranked
 
-Value = Callable[[Row, Expr], Tensor]
 WIDE = ("vector", "scores")
 OPS: dict[str, Callable[..., Tensor]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
