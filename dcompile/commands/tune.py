@@ -23,7 +23,8 @@ from dcompile.commands.verify import read_prompts
 from dcompile.diagnostic import error
 
 if TYPE_CHECKING:
-    from dcompile.tune import Job, Report
+    from dcompile.tuning.trials import Job
+    from dcompile.tuning.tune import Report
 
 SAY = "do not speculate"
 
@@ -50,24 +51,26 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Measure calls on 1 to 64 positions, record what is accepted, and choose the tree that is worth its cost."""
-    from dcompile import compiler, tune
+    from dcompile import compiler
+    from dcompile.tuning import laws, trials
+    from dcompile.tuning import tune as tuning
 
     given = models(model)
     if given is None:
         raise error("unreadable-model", "which model?", "`--model PATH`")
     asked = read_prompts(prompts) if prompts is not None else TEXTS
     heat = temperature if temperature is not None else 0.0 if bound is None else 1.0
-    job = tune.Job(
+    job = trials.Job(
         compiler.source(strategy), given, target, asked, max_new_tokens, threads, max_length, heat, chat, quantize,
         activations,
     )  # fmt: skip
     if bound is not None:
-        _show_bounds(tune.bounds(job, bound), as_json)
+        _show_bounds(laws.bounds(job, bound), as_json)
         return
     if out is not None and out.exists():
         raise error("output-exists", f"`{out}` exists", "give another name")
     sizes = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n <= widest]
-    report = tune.tune(job, sizes, lambda line: None if as_json else console.out().print(line, markup=False))
+    report = tuning.tune(job, sizes, lambda line: None if as_json else console.out().print(line, markup=False))
     if report.worth and out is not None:
         _write(job, report, out)
     if as_json:
@@ -95,8 +98,8 @@ def _verdict(report: Report) -> str:
 
 def _write(job: Job, report: Report, out: Path) -> None:
     """The strategy, its tree, and the tree's picture."""
-    from dcompile.tune import write
     from dcompile.tuning.picture import svg
+    from dcompile.tuning.shaping import write
 
     assert report.choice is not None and report.speedup is not None
     choice = report.choice
@@ -104,7 +107,7 @@ def _write(job: Job, report: Report, out: Path) -> None:
         f"# Tuned: {choice.tree.size - 1} drafted tokens, {choice.tokens:.2f} tokens a step; "
         f"predicted {choice.speedup:.2f} x plain decoding, measured {report.speedup:.2f} x.\n"
     )
-    write(job, choice.tree, out, head)
+    write(job.source, choice.tree, out, head)
     picture = svg(choice.tree, report.rates, f"{out.stem}: chance of each node in percent")
     out.with_suffix(".svg").write_text(picture, encoding="utf-8")
 

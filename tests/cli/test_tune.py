@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dcompile import compiler, tune
+from dcompile import compiler
 from dcompile.source import Source
 from dcompile.trees import Tree, chain, expand
+from dcompile.tuning import laws, shaping, trials
 from dcompile.tuning.search import best_tree, count, rates
+from dcompile.tuning.tune import PRIOR
 from tests.cli.checkpoint import write
 from tests.cli.command import Command
 
@@ -43,32 +45,32 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
-TREES = [chain(1), chain(7), expand(2, 1), best_tree([tune.PRIOR] * 4, 20)]
+TREES = [chain(1), chain(7), expand(2, 1), best_tree([PRIOR] * 4, 20)]
 
 
 @pytest.mark.parametrize("name", ["prompt_lookup", "token_recycling", "bush"])
 @pytest.mark.parametrize("tree", TREES)
 def test_a_strategy_takes_another_tree(name: str, tree: Tree) -> None:
     source = Source("bush.dcs", BUSH) if name == "bush" else compiler.source(name)
-    once = tune.shaped(source, tree)
-    assert tune.the_draft(compiler.read(once)).tree == tree
-    again = tune.shaped(once, expand(3, 1))  # what was tuned can be tuned
-    assert tune.the_draft(compiler.read(again)).tree == expand(3, 1)
+    once = shaping.shaped(source, tree)
+    assert shaping.the_draft(compiler.read(once)).tree == tree
+    again = shaping.shaped(once, expand(3, 1))  # what was tuned can be tuned
+    assert shaping.the_draft(compiler.read(again)).tree == expand(3, 1)
     kept = [line for line in source.text.splitlines() if "draft" not in line and "tree" not in line]
     assert [line for line in once.text.splitlines() if line in kept] == kept
 
 
-def job(llama: Path, source: Source, length: int = 16) -> tune.Job:
-    return tune.Job(source, llama, "onnx", [(5, 6, 5, 6, 5), (9, 8, 7)], length, 1, 96)
+def job(llama: Path, source: Source, length: int = 16) -> trials.Job:
+    return trials.Job(source, llama, "onnx", [(5, 6, 5, 6, 5), (9, 8, 7)], length, 1, 96)
 
 
 def test_what_the_artifact_counts_is_what_the_oracle_keeps(llama: Path) -> None:
     """Tokens a step, and how often each node stayed."""
     tree = expand(3, 2)
     asked = job(llama, Source("bush.dcs", BUSH), 24)
-    judged = [told for result in tune.recorded(asked, tree) for told in result.judged]
-    with tune.built(asked, tree) as session:
-        made, found = tune.tallied(session, asked, tree)
+    judged = [told for result in laws.recorded(asked, tree) for told in result.judged]
+    with trials.built(asked, tree) as session:
+        made, found = trials.tallied(session, asked, tree)
     stayed = [len(judged), *(sum(node in told.kept for told in judged) for node in range(1, tree.size))]
     assert found == rates(*count(stayed, tree))
     assert made == 48 / len(judged)
@@ -77,8 +79,8 @@ def test_what_the_artifact_counts_is_what_the_oracle_keeps(llama: Path) -> None:
 
 def test_a_step_is_timed(llama: Path) -> None:
     asked = job(llama, Source("bush.dcs", BUSH))
-    with tune.built(asked, None) as plain:
-        spent, steps, made = tune.seconds(plain, asked)
+    with trials.built(asked, None) as plain:
+        spent, steps, made = trials.seconds(plain, asked)
     assert (steps, made) == (30, 30) and 0 < spent < 10
 
 
@@ -87,8 +89,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """A machine whose calls cost what is said here, and on which the choice is as fast as said."""
     said = {"call": 0.01, "position": 0.0, "measured": 1.5}
     cost = lambda session, job, tree: said["call"] + said["position"] * (0 if tree is None else tree.size - 1)  # noqa: E731
-    monkeypatch.setattr(tune, "step_seconds", cost)
-    monkeypatch.setattr(tune, "alternating", lambda job, tree: (said["measured"],) * 5)
+    monkeypatch.setattr(trials, "step_seconds", cost)
+    monkeypatch.setattr(trials, "alternating", lambda job, tree: (said["measured"],) * 5)
     return said
 
 
@@ -102,7 +104,7 @@ def test_a_file_is_written_with_its_tree_and_picture(
     done = command(*ask, "-o", out)
     assert done.code == 0, done.err
     assert "measured 1.50 x" in done.out
-    tuned = tune.the_draft(compiler.read(out)).tree
+    tuned = shaping.the_draft(compiler.read(out)).tree
     assert 2 < tuned.size <= 8 and tuned.depth == 2  # where more positions cost nothing it is as deep as it can be
     assert out.read_text().startswith(f"# Tuned: {tuned.size - 1} drafted tokens")
     assert out.with_suffix(".svg").read_text().count("<circle") == tuned.size
