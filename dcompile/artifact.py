@@ -94,7 +94,7 @@ class Quantized(_Value):
     """Matrices in blocks of 32 weights: the fewest bits of those that the build rounded, and whether products may round
     activations."""
 
-    weights: Literal["int4", "int8"]
+    weights: Literal["int4", "int4-symmetric", "int8"]
     activations: Literal["float32", "int8"] = "float32"
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
-from dcompile.models.blocks import Blocks, halves
+from dcompile.models.blocks import Blocks
 from dcompile.ops import BLOCK, EMBED_BLOCKS, LINEAR_BLOCKS
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import emit, tidy
@@ -35,43 +35,32 @@ class Quantise(Pass):
         return f"{self.name}{{rough={self.rough}}}"
 
     def run(self, program: Program) -> Program:
-        parts = {place: self._parts(found) for place, found in self.blocks.items()}
         for graph in program.graphs:
             for module in list(modules(graph.module)):
                 for node in list(module.graph.nodes):
                     if node.target in (aten.linear.default, aten.embedding.default):
                         weight = arguments(node)[0 if node.target is aten.embedding.default else 1]
-                        _rewrite(module, node, weight, parts.get(_address(module, weight), []), self.rough)
+                        _rewrite(module, node, weight, self.blocks.get(_address(module, weight)), self.rough)
             tidy(graph.module)
         return program
 
-    def _parts(self, blocks: Blocks) -> list[Blocks]:
-        """Matrices whose sum it is. Codes of eight bits have no fast kernel for activations in float32, so there they
-        are the sum of two of four bits."""
-        return [blocks] if self.rough or blocks.codes.shape[-1] < BLOCK else halves(blocks)
 
-
-def _rewrite(module: fx.GraphModule, node: fx.Node, weight: fx.Node, parts: list[Blocks], rough: bool) -> None:
-    """The sum of what the parts give, and of the bias, in the place of a layer or an embedding."""
-    if not parts or tuple(weight.meta["val"].shape) != (parts[0].codes.shape[0], parts[0].codes.shape[1] * BLOCK):
+def _rewrite(module: fx.GraphModule, node: fx.Node, weight: fx.Node, blocks: Blocks | None, rough: bool) -> None:
+    """What the blocks give, and the bias, in the place of a layer or an embedding."""
+    if blocks is None or tuple(weight.meta["val"].shape) != (blocks.codes.shape[0], blocks.codes.shape[1] * BLOCK):
         return
     graph, args = module.graph, arguments(node)
     with graph.inserting_before(node):
-        terms = []
-        for n, part in enumerate(parts):
-            tensors = [_constant(module, f"{weight.target}_{n}", *named, weight) for named in _named(part)]
-            if node.target is aten.embedding.default:
-                terms.append(emit(graph, EMBED_BLOCKS, *tensors, args[1], like=node))
-            else:
-                terms.append(emit(graph, LINEAR_BLOCKS, args[0], *tensors, rough, like=node))
-        if node.target is aten.linear.default and len(args) > 2 and args[2] is not None:
-            terms.append(args[2])
-        total = terms[0]
-        for term in terms[1:]:
-            total = emit(graph, aten.add.Tensor, total, term, like=node)
-    for made in (*terms, total):
+        tensors = [_constant(module, f"{weight.target}_{part}", tensor, weight) for part, tensor in _named(blocks)]
+        if node.target is aten.embedding.default:
+            made = emit(graph, EMBED_BLOCKS, *tensors, args[1], like=node)
+        else:
+            made = emit(graph, LINEAR_BLOCKS, args[0], *tensors, rough, like=node)
         made.meta = {**node.meta, **made.meta}
-    node.replace_all_uses_with(total)
+        if node.target is aten.linear.default and len(args) > 2 and args[2] is not None:
+            made = emit(graph, aten.add.Tensor, made, args[2], like=node)
+            made.meta = {**node.meta, **made.meta}
+    node.replace_all_uses_with(made)
 
 
 def _named(part: Blocks) -> list[tuple[str, Tensor | None]]:
@@ -91,11 +80,11 @@ def _attribute(module: fx.GraphModule, path: str) -> object:
     return found
 
 
-def _constant(module: fx.GraphModule, of: str, part: str, tensor: Tensor | None, like: fx.Node) -> fx.Node | None:
+def _constant(module: fx.GraphModule, name: str, tensor: Tensor | None, like: fx.Node) -> fx.Node | None:
     """A part of a weight as an attribute of the same graph."""
     if tensor is None:
         return None
-    name = f"{of}_{part}".replace(".", "_")
+    name = name.replace(".", "_")
     if not hasattr(module, name):
         module.register_buffer(name, tensor)
     node = module.graph.create_node("get_attr", name)

@@ -8,6 +8,7 @@ is computed from them alone when it loads the graph.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
@@ -25,17 +26,51 @@ NEAR, ROUGH = 0, 4  # accuracy levels: products in float32, or with activations 
 def linear_blocks(
     at: Scope, out: Typed, x: Typed, codes: Typed, scale: Typed, least: Typed | None, rough: bool
 ) -> ir.Value:
-    """x [.., K] by a matrix [N, K]. Codes of eight bits have a fast kernel for activations of eight bits only."""
-    count, blocks, _ = codes.shape
-    bits = _bits(codes)
-    result = at.op(
-        "MatMulNBits", x, codes, _float(at, scale), domain=CONTRIB, name="matmul", K=blocks * BLOCK, N=count, bits=bits,
-        block_size=BLOCK, accuracy_level=ROUGH if rough or bits == 8 else NEAR,
-    )  # fmt: skip
+    """x [.., K] by a matrix [N, K]. Codes of eight bits have a fast kernel for activations of eight bits only: for
+    floats they are the sum of two of four, q − 128 = 16 · (upper − 8) + (lower − 8) + 8."""
+    if _bits(codes) == 8 and not rough:
+        return _two_halves(at, x, codes, scale)
+    result = _product(at, x, codes.value, _float(at, scale), codes.shape, ROUGH if rough else NEAR)
     if least is None:
         return result
-    offset = Typed(at.once(("offset", least.value), lambda: _offset(at, scale, least)), FLOAT, least.shape)
-    return at.op("Add", result, product(at, _means(at, x), offset, FLOAT, flip=True, scale=BLOCK))
+    offset = at.once(("offset", least.value), lambda: _offset(at, scale, least))
+    return at.op("Add", result, _of_means(at, x, offset, least.shape))
+
+
+def _two_halves(at: Scope, x: Typed, codes: Typed, scale: Typed) -> ir.Value:
+    def times(factor: int) -> ir.Value:
+        floats = _float(at, scale)
+        return at.once((factor, scale.value), lambda: at.op("Mul", floats, at.constant(factor, FLOAT)))
+
+    upper, lower = (at.once((n, codes.value), partial(_half, at, codes, n)) for n in ("upper", "lower"))
+    shape = (*codes.shape[:2], BLOCK // 2)
+    first = _product(at, x, upper, times(16), shape, NEAR)
+    second = _product(at, x, lower, _float(at, scale), shape, NEAR)
+    return at.op("Add", at.op("Add", first, second), _of_means(at, x, times(8), scale.shape))
+
+
+def _product(at: Scope, x: Typed, codes: ir.Value, scale: ir.Value, shape: tuple[int, ...], level: int) -> ir.Value:
+    count, blocks, width = shape
+    return at.op(
+        "MatMulNBits", x, codes, scale, domain=CONTRIB, name="matmul", K=blocks * BLOCK, N=count,
+        bits=width * 8 // BLOCK, block_size=BLOCK, accuracy_level=level,
+    )  # fmt: skip
+
+
+def _half(at: Scope, codes: Typed, which: str) -> ir.Value:
+    """The upper or lower four bits of each code, two a byte."""
+    four = at.constant(4, torch.uint8)
+    if which == "upper":
+        part = at.op("BitShift", codes, four, direction="RIGHT")
+    else:
+        part = at.op("BitwiseAnd", codes, at.constant(15, torch.uint8))
+    even, odd = (at.op("Slice", part, at.ints(n), at.ints(BLOCK), at.ints(2), at.ints(2)) for n in (0, 1))
+    return at.op("BitwiseOr", even, at.op("BitShift", odd, four, direction="LEFT"))
+
+
+def _of_means(at: Scope, x: Typed, matrix: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    """The sums of x over blocks by a matrix [N, K/32]."""
+    return product(at, _means(at, x), Typed(matrix, FLOAT, shape), FLOAT, flip=True, scale=BLOCK)
 
 
 def _means(at: Scope, x: Typed) -> ir.Value:

@@ -24,7 +24,7 @@ BYTES = {Q4_0: 18, Q4_1: 20, Q8_0: 34}  # of a block
 PIECE = 4096  # blocks at a time, which a processor's cache holds
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)  # how much of a block's range codes may cover; the best one is taken
 
-Bits = Literal["int4", "int8"]
+Bits = Literal["int4", "int4-symmetric", "int8"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,53 +91,62 @@ def select(blocks: Blocks, rows: Tensor) -> Blocks:
     return Blocks(blocks.codes[rows], blocks.scale[rows], least)
 
 
-def halves(blocks: Blocks) -> list[Blocks]:
-    """A matrix of codes of eight bits as the sum of two of four: 16 · scale · (upper − 8), and scale · lower."""
-    sixteen = (blocks.scale.float() * 16).half()
-    assert torch.isfinite(sixteen).all(), "weights of half a million"
-    upper, lower = (pack(part) for part in (blocks.codes // 16, blocks.codes % 16))
-    return [Blocks(upper, sixteen), Blocks(lower, blocks.scale, torch.zeros_like(blocks.scale))]
-
-
 def pack(codes: Tensor) -> Tensor:
     """Codes below 16, two a byte."""
     return codes[..., 0::2] + codes[..., 1::2] * 16
 
 
 def nearest(weight: Tensor, bits: Bits) -> Blocks:
-    """A float matrix [N, K] rounded. int8: to the nearest of 255 steps around 0. int4: to 16 steps between a least and
-    a greatest weight, of several such ranges the one with the smallest squared error."""
+    """A float matrix [N, K] rounded. int8: to the nearest of 255 steps around 0. Others: to 16 steps, of several ranges
+    the one with the smallest squared error: int4 between a least and a greatest weight, int4-symmetric around 0."""
     blocks = weight.float().reshape(weight.shape[0], -1, BLOCK)
     if bits == "int8":
         scale = _half(blocks.abs().amax(-1) / 127)
-        steps = blocks / torch.where(scale == 0, 1, scale).unsqueeze(-1)
-        return Blocks((steps.round().clamp(-127, 127) + 128).to(torch.uint8), scale.half())
-    best: Blocks | None = None
-    least_error = torch.full(blocks.shape[:2], torch.inf)
-    for share in SHRINK:
-        found = _sixteen(blocks, share)
-        error = (found.floats.reshape(blocks.shape) - blocks).square().sum(-1)
-        if best is None or best.least is None or found.least is None:
-            best, least_error = found, error
-            continue
+        return Blocks((_steps(blocks, scale).round().clamp(-127, 127) + 128).to(torch.uint8), scale.half())
+    if bits == "int4":
+        return _best(blocks, (_between(blocks, share) for share in SHRINK))
+    return _best(blocks, (_around(blocks, share, codes) for share in SHRINK for codes in (7, -8)))
+
+
+def _best(blocks: Tensor, ways: Iterator[Blocks]) -> Blocks:
+    """Of each block the way whose squared error is smallest, of equal ones the first."""
+    best = next(ways)
+    least_error = _error(blocks, best)
+    for found in ways:
+        error = _error(blocks, found)
         better = error < least_error
         best = Blocks(
             torch.where(better.unsqueeze(-1), found.codes, best.codes),
             torch.where(better, found.scale, best.scale),
-            torch.where(better, found.least, best.least),
+            None if best.least is None or found.least is None else torch.where(better, found.least, best.least),
         )
         least_error = torch.minimum(error, least_error)
-    assert best is not None
     return best
 
 
-def _sixteen(blocks: Tensor, share: float) -> Blocks:
+def _error(blocks: Tensor, found: Blocks) -> Tensor:
+    return (found.floats.reshape(blocks.shape) - blocks).square().sum(-1)
+
+
+def _between(blocks: Tensor, share: float) -> Blocks:
     """Sixteen steps over the middle `share` of each block's range."""
     low, high = blocks.amin(-1), blocks.amax(-1)
     middle, reach = (low + high) / 2, (high - low) / 2 * share
     scale, least = _half(2 * reach / 15), _half(middle - reach)
-    steps = (blocks - least.unsqueeze(-1)) / torch.where(scale == 0, 1, scale).unsqueeze(-1)
-    return Blocks(pack(steps.round().clamp(0, 15).to(torch.uint8)), scale.half(), least.half())
+    codes = _steps(blocks - least.unsqueeze(-1), scale).round().clamp(0, 15)
+    return Blocks(pack(codes.to(torch.uint8)), scale.half(), least.half())
+
+
+def _around(blocks: Tensor, share: float, end: int) -> Blocks:
+    """Sixteen steps around 0, of which `end`, 7 or -8, means `share` of each block's weight that is farthest from 0."""
+    farthest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
+    scale = _half(farthest * share / end)
+    codes = _steps(blocks, scale).round().clamp(-8, 7) + 8
+    return Blocks(pack(codes.to(torch.uint8)), scale.half())
+
+
+def _steps(blocks: Tensor, scale: Tensor) -> Tensor:
+    return blocks / torch.where(scale == 0, 1, scale).unsqueeze(-1)
 
 
 def _half(x: Tensor) -> Tensor:
@@ -148,12 +157,15 @@ def _half(x: Tensor) -> Tensor:
 def quantised(model: Model, bits: Bits) -> Model:
     """The model with matrices in blocks, and its float weights set to what these mean: it computes as the artifact will.
 
-    Matrices that the checkpoint holds in blocks stay as they are; embeddings and the head become int8 at least.
+    Matrices that the checkpoint holds in blocks stay as they are, but for those with offsets where `bits` has none;
+    embeddings and the head become int8 at least.
     """
     found = dict(model.blocks)
     vocab = model.facts.vocab
     for weight in _matrices(model):
-        if weight.data_ptr() not in found and weight.shape[1] % BLOCK == 0:
+        held = found.get(weight.data_ptr())
+        fits = held is not None and (held.least is None or bits != "int4-symmetric")
+        if not fits and weight.shape[1] % BLOCK == 0:
             blocks = nearest(weight, "int8" if vocab in weight.shape[:1] else bits)
             weight.data.copy_(blocks.floats)
             kept.changed(weight)

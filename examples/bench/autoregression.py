@@ -13,8 +13,10 @@ from race import Run, race, ratio
 from texts import prompts
 from worker import Worker
 
-ROUGH = ("--quantize", "int4", "--activations", "int8")
+CODES = ("--quantize", "int4", "--activations", "int8")  # of the GGUF file
+ROUND = ("--quantize", "int4-symmetric", "--activations", "int8")  # as GenAI's builder rounds
 FP32, INT4, EXACT, STEP = "dcompile fp32", "dcompile int4", "dcompile int4 exact", "dcompile int4, step"
+SYMMETRIC = "dcompile int4 symmetric"
 GENAI32, GENAI4 = "GenAI fp32", "GenAI int4"
 
 
@@ -22,31 +24,33 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     """Greedy decoding, plain and with the drafts that `dcompile tune` chooses."""
     made = {
         FP32: builds.artifact(args.folder / "greedy", "greedy", args.model),
-        INT4: builds.artifact(args.folder / "greedy-int4", "greedy", args.model, *ROUGH),
-        STEP: builds.artifact(args.folder / "greedy-int4-step", "greedy", args.model, *ROUGH, "--loop", "step"),
+        INT4: builds.artifact(args.folder / "greedy-int4", "greedy", args.model, *CODES),
+        SYMMETRIC: builds.artifact(args.folder / "greedy-int4-symmetric", "greedy", args.model, *ROUND),
+        STEP: builds.artifact(args.folder / "greedy-int4-step", "greedy", args.model, *CODES, "--loop", "step"),
         EXACT: builds.artifact(args.folder / "greedy-int4-exact", "greedy", args.model, "--quantize", "int4"),
     }
     asked = prompts(made[FP32].folder)
     chosen, said = {}, []
     for kind in () if args.no_tune else ("code", "chat"):
-        out, text = builds.tuned("prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUGH)
+        out, text = builds.tuned("prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUND)
         said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
+        name = f"{SYMMETRIC}, drafts for {kind}"
         if out is not None:
-            name = f"dcompile int4, drafts for {kind}"
-            made[name] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUGH)
-        chosen[kind] = f"dcompile int4, drafts for {kind}" if out is not None else INT4
+            made[name] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUND)
+        chosen[kind] = name if out is not None else SYMMETRIC
     specs = {name: {"engine": "dcompile", "folder": str(b.folder)} for name, b in made.items()} | competitors(args)
     workers = [Worker(name, {**spec, "threads": args.threads}) for name, spec in specs.items()]
     runs = [run for kind in report.KINDS for run in race(workers, kind, asked[kind], args.tokens, args.rounds)]
     for worker in workers:
         worker.close()
     ratios = {
-        "ar_int4_vs_genai": ratio(runs, INT4, GENAI4),
+        "ar_int4_vs_genai": ratio(runs, SYMMETRIC, GENAI4),
+        "ar_int4_codes_vs_genai": ratio(runs, INT4, GENAI4),
         "ar_int4_vs_llamacpp": ratio(runs, INT4, "llama.cpp Q4_1"),
         "ar_fp32_vs_genai": ratio(runs, FP32, GENAI32),
         **{f"spec_{kind}_vs_genai_int4": ratio(runs, chosen[kind], GENAI4, kind) for kind in chosen},
         "kv_bytes_copied_fraction": made[INT4].copied / made[INT4].cache,
-        "artifact_over_weights": max(over_weights(made[n], args.model, n == FP32) for n in made),
+        "artifact_over_weights": max(over_weights(made[n], args.model, n) for n in made),
     }
     same = {n: FP32 for n in specs if n != FP32}
     table = report.markdown(report.speeds(runs, same))
@@ -70,12 +74,17 @@ def competitors(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return found
 
 
-def over_weights(built: builds.Built, model: Path, floats: bool) -> float:
+def over_weights(built: builds.Built, model: Path, name: str) -> float:
     """Bytes of an artifact over those of the model's weights, each tied one once, in the artifact's precision."""
-    from gguf import GGUFReader
+    from gguf import GGMLQuantizationType, GGUFReader
 
-    tensors = GGUFReader(str(model)).tensors
-    return built.size / sum(int(t.n_elements) * 4 if floats else int(t.n_bytes) for t in tensors)
+    def size(tensor: Any) -> int:
+        if name == FP32:
+            return int(tensor.n_elements) * 4
+        offsets = int(tensor.n_elements) // 32 * 2 if tensor.tensor_type == GGMLQuantizationType.Q4_1 else 0
+        return int(tensor.n_bytes) - (offsets if name.startswith(SYMMETRIC) else 0)
+
+    return built.size / sum(map(size, GGUFReader(str(model)).tensors))
 
 
 def size_table(made: dict[str, builds.Built]) -> str:

@@ -6,9 +6,9 @@ Every engine runs in a process of its own, on the same threads, with the same pr
 of tokens with eos ignored; engines take turns, and a ratio is the median over rounds of both in the same round. Writes
 `build/bench.json` and a plot beside it; with --page also the tables and the plot of docs/performance.md.
 
-In fp32 all compute with the same weights. In int4 dcompile and llama.cpp take the codes of the GGUF file as they are,
-and GenAI's builder rounds what they mean once more. `int4` multiplies with activations of eight bits, as GenAI and
-llama.cpp do; `int4 exact` with floats.
+In fp32 all compute with the same weights. In int4 dcompile and llama.cpp take the codes of the GGUF file as they are;
+GenAI's builder and `int4 symmetric` round what they mean once more. `int4` multiplies with activations of eight bits, as
+GenAI and llama.cpp do; `int4 exact` with floats.
 """
 
 from __future__ import annotations

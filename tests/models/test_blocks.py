@@ -1,4 +1,4 @@
-"""Matrices in blocks: GGUF's taken code for code, floats rounded to the nearest, codes of eight bits in halves."""
+"""Matrices in blocks: GGUF's taken code for code, floats rounded to the nearest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType
 
-from dcompile.models.blocks import Blocks, halves, nearest, of_gguf, select
+from dcompile.models.blocks import Bits, Blocks, nearest, of_gguf, select
 
 KINDS = (GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0)
 
@@ -44,10 +44,10 @@ def test_other_types_have_no_blocks() -> None:
     assert of_gguf(np.zeros(36, np.uint8), GGMLQuantizationType.Q4_0.value, (64,)) is None
 
 
-@pytest.mark.parametrize(("bits", "steps"), [("int4", 15), ("int8", 254)])
-def test_rounding_is_within_half_a_step(bits: str, steps: int) -> None:
+@pytest.mark.parametrize(("bits", "steps"), [("int4", 15), ("int4-symmetric", 14), ("int8", 254)])
+def test_rounding_is_within_half_a_step(bits: Bits, steps: int) -> None:
     weight = matrix()
-    found = nearest(weight, bits).floats  # type: ignore[arg-type]
+    found = nearest(weight, bits).floats
     apart = weight.reshape(24, 3, 32)
     reach = apart.amax(-1) - apart.amin(-1) if bits == "int4" else 2 * apart.abs().amax(-1)
     error = (found.reshape(apart.shape) - apart).square().mean(-1).sqrt()
@@ -66,13 +66,22 @@ def test_a_smaller_range_is_taken_where_it_is_better() -> None:
     assert plain < full
 
 
-def test_rounding_what_is_rounded_changes_nothing() -> None:
-    once = nearest(matrix(), "int8").floats
-    assert torch.equal(nearest(once, "int8").floats, once)
+@pytest.mark.parametrize("bits", ["int8", "int4-symmetric"])
+def test_rounding_what_is_rounded_changes_nothing(bits: Bits) -> None:
+    once = nearest(matrix(), bits).floats
+    assert torch.equal(nearest(once, bits).floats, once)
 
 
-def test_eight_bits_are_the_sum_of_two_of_four() -> None:
-    blocks = nearest(matrix(), "int8")
-    upper, lower = halves(blocks)
-    assert upper.codes.shape[-1] == lower.codes.shape[-1] == 16
-    torch.testing.assert_close(upper.floats + lower.floats, blocks.floats, rtol=1e-6, atol=1e-7)
+def test_steps_around_0_need_no_offset() -> None:
+    """Which end the farthest weight takes is chosen by the error: -8 has one step more than 7."""
+    weight = torch.tensor([[0.8] + [0.1] * 31, [0.7] + [-0.1] * 31])
+    found = nearest(weight, "int4-symmetric")
+    assert found.least is None
+    assert torch.allclose(found.floats, weight, atol=3e-4)
+
+
+@pytest.mark.parametrize(("bits", "error"), [("int4", 0.076), ("int4-symmetric", 0.082), ("int8", 0.005)])
+def test_the_error_of_each_is_the_one_in_the_docs(bits: Bits, error: float) -> None:
+    """Root of the mean square, as a share of the deviation of normally distributed weights."""
+    weight = torch.randn(2000, 576, generator=torch.Generator().manual_seed(0))
+    assert (nearest(weight, bits).floats - weight).square().mean().sqrt() == pytest.approx(error, abs=5e-4)

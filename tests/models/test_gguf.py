@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from gguf import GGMLQuantizationType
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -23,7 +24,9 @@ from tests.models.checkpoints import make
 VOCAB = 97
 
 
-def write(file: Path, whole: Any, family: str, quantised: bool = False, **meta: Any) -> Path:
+def write(
+    file: Path, whole: Any, family: str, quantised: GGMLQuantizationType | None = None, **meta: Any
+) -> Path:
     """A GGUF file of a random model, in llama.cpp's names and order."""
     config, writer = whole.config, gguf.GGUFWriter(file, family)
     writer.add_context_length(config.max_position_embeddings)
@@ -45,9 +48,8 @@ def write(file: Path, whole: Any, family: str, quantised: bool = False, **meta: 
     writer.add_eot_token_id(5)
     for name, value in whole.state_dict().items():
         array = _in_ggml_order(name, value, config, family).numpy()
-        if quantised and array.ndim == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(_ggml_name(name), gguf.quants.quantize(array, kind), raw_dtype=kind)
+        if quantised is not None and array.ndim == 2:
+            writer.add_tensor(_ggml_name(name), gguf.quants.quantize(array, quantised), raw_dtype=quantised)
         else:
             writer.add_tensor(_ggml_name(name), np.ascontiguousarray(array))
     writer.write_header_to_file()
@@ -89,7 +91,7 @@ def test_weights_come_back(family: str, tmp_path: Path) -> None:
 
 def test_quantised_weights_are_those_of_the_gguf_package(tmp_path: Path) -> None:
     whole = make("llama", tmp_path / "folder", hidden_size=64, intermediate_size=64)
-    model = load_model(write(tmp_path / "m.gguf", whole, "llama", quantised=True))
+    model = load_model(write(tmp_path / "m.gguf", whole, "llama", quantised=GGMLQuantizationType.Q8_0))
     kind = gguf.GGMLQuantizationType.Q8_0
     up = whole.state_dict()["model.layers.1.mlp.up_proj.weight"].numpy()
     want = gguf.quants.dequantize(gguf.quants.quantize(up, kind), kind)

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from gguf import GGMLQuantizationType
 from safetensors.torch import load_file
 
 import dcompile
@@ -39,7 +40,7 @@ def verdicts(artifact: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("loop", ["inside", pytest.param("step", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("bits", ["int4", "int8"])
+@pytest.mark.parametrize("bits", ["int4", "int4-symmetric", "int8"])
 def test_greedy_gives_the_oracles_tokens(llama: Path, tmp_path: Path, bits: str, loop: str) -> None:
     artifact = build("greedy", llama, tmp_path / "out", quantize=bits, loop=loop)
     assert verdicts(artifact) == ["same", "same"]
@@ -91,13 +92,22 @@ def test_layers_that_read_the_same_are_one_product(
 
 def test_the_codes_of_a_file_are_taken_as_they_are(tmp_path: Path) -> None:
     whole = make("llama", tmp_path / "folder", hidden_size=64, intermediate_size=64)
-    file = test_gguf.write(tmp_path / "m.gguf", whole, "llama", quantised=True)
+    file = test_gguf.write(tmp_path / "m.gguf", whole, "llama", quantised=GGMLQuantizationType.Q8_0)
     model = load(file)
     artifact = build("greedy", file, tmp_path / "out", quantize="int4", activations="int8")
     stored = load_file(artifact / "weights.safetensors")
     codes = {value.numpy().tobytes() for name, value in stored.items() if name.endswith("_codes")}
     assert codes == {blocks.codes.numpy().tobytes() for blocks in model.blocks.values()}
     assert all(value.dtype != torch.float32 or value.dim() < 2 for value in stored.values())
+
+
+def test_offsets_of_a_file_are_rounded_away_where_that_is_asked(tmp_path: Path) -> None:
+    whole = make("llama", tmp_path / "folder", hidden_size=64, intermediate_size=64)
+    file = test_gguf.write(tmp_path / "m.gguf", whole, "llama", quantised=GGMLQuantizationType.Q4_1)
+    assert any(blocks.least is not None for blocks in load(file).blocks.values())
+    artifact = build("greedy", file, tmp_path / "out", quantize="int4-symmetric")
+    assert not any(name.endswith("_least") for name in load_file(artifact / "weights.safetensors"))
+    assert [o.verdict for o in verify(artifact, file, PROMPTS, max_new_tokens=16)] == ["same", "same"]
 
 
 @pytest.mark.parametrize(
