@@ -187,7 +187,7 @@ def _ranked(ctx: Context, expr: Ranked, frame: Frame | None) -> Tensor:
         (rank,) = _numbers(expr.rank, chain(0), (0,))
         best: Tensor = torch.ops.dcompile.best(ctx.value(expr.of, frame), rank + 1)
         return best[:, rank]
-    ranks = _numbers(expr.rank, frame.tree, frame.nodes)
+    ranks = [max(n, 0) for n in _numbers(expr.rank, frame.tree, frame.nodes)]  # that of the root may be below 0
     if expr.of.type.each:
         some, place = _shared(expr.of, frame)
         scores = expanded(ctx, ctx.value(expr.of, some), expr.of, some)

@@ -33,6 +33,7 @@ MEMBERS = """
   state h: float[hidden] = 0
   state g: float[hidden] = 0.5
   state n: int = 0
+  state table: token[4] = 0
 """
 MATCH = "accept t where token == parent.p.token"
 KEEP = "h = t.last.p.hidden"
@@ -117,6 +118,10 @@ DRAFTS = {
     "a program": ("token = lm.head(traced(h, lm.embedding(parent.token))[rank mod 2]).ranked(rank)", KEEP),
     "a node's own number": ("n = parent.n + rank; token = lm.head(h).ranked(rank) if n < 2 else none", KEEP),
     "its sibling's rank": ("h = parent.h * (rank + 1); token = lm.head(h).ranked(0)", KEEP),
+    "kept by depth, the root's too": (
+        "token = lm.head(h).ranked(rank) if rank < 2 else table[depth - 1]",
+        "table[t.depth] = lm.head(h).ranked(t.depth - 1)\n " + KEEP,
+    ),
     "where it stands": ("token = lm.head(lm.embedding(text[position - 2])).ranked(rank)", KEEP),
 }  # fmt: skip
 
