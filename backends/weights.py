@@ -19,8 +19,7 @@ from torch import Tensor
 
 from dcompile import cache
 from dcompile.models.kept import kept_file
-from dcompile.program import Program, modules
-from dcompile.transcript import attribute as attribute
+from dcompile.program import Program, attribute, modules
 
 FILE = "weights.safetensors"
 SMALL = 1024  # bytes; anything smaller is written into the graph that uses it

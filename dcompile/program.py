@@ -83,6 +83,14 @@ def modules(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
         yield from modules(inner)
 
 
+def attribute(module: fx.GraphModule, path: str) -> object:
+    """The value of a dotted `get_attr` target."""
+    found: object = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def count_nodes(program: Program) -> int:
     """Number of operations in all graphs of a program."""
     return sum(1 for g in program.graphs for m in modules(g.module) for n in m.graph.nodes if n.op == "call_function")

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dcompile.program import COND, WHILE
+from dcompile.program import COND, WHILE, attribute
 from dcompile.source import Span
 
 aten = torch.ops.aten
@@ -172,9 +172,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if node.op == "placeholder":
                 env[node] = next(given)
             elif node.op == "get_attr":
-                found: Any = module
-                for step in str(node.target).split("."):
-                    found = getattr(found, step)
+                found = attribute(module, str(node.target))
+                assert isinstance(found, Tensor), "a graph without loops holds tensors alone"
                 env[node] = self._fake_of(found)
             elif node.op == "output":
                 return [env[result] for result in node.args[0]]

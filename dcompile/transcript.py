@@ -11,17 +11,11 @@ import torch
 from torch import Tensor, fx
 from torch.fx._lazy_graph_module import _LazyGraphModule
 
+from dcompile.program import attribute
+
 Json = Any
 
 HIGHER = "higher_order"
-
-
-def attribute(module: fx.GraphModule, path: str) -> object:
-    """The value of a dotted `get_attr` target."""
-    found: object = module
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
 
 
 def write(module: fx.GraphModule, weight_name: Callable[[str, Tensor], str | None]) -> Json:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from dcompile.passes.facts import placeholders, results
-from dcompile.program import COND, WHILE, Graph, Program, modules
+from dcompile.program import COND, WHILE, Graph, Program, attribute, modules
 from dcompile.record import Recorder
 
 TAGS = ("call", "store", "rows", "part")
@@ -65,7 +65,7 @@ class Replay:
         """The replayed value of a node, evaluated now if it was not yet."""
         if node not in self.env:
             if node.op == "get_attr":
-                found = _attribute(self.module, str(node.target))
+                found: Any = attribute(self.module, str(node.target))
                 self.env[node] = found if isinstance(found, fx.GraphModule) else self.recorder._fake_of(found)
             else:
                 for before in _missing(node, self.env):
@@ -109,20 +109,13 @@ def _missing(node: fx.Node, env: Mapping[fx.Node, Any]) -> list[fx.Node]:
     return order
 
 
-def _attribute(module: fx.GraphModule, target: str) -> Any:
-    found: Any = module
-    for part in target.split("."):
-        found = getattr(found, part)
-    return found
-
-
 def weights_of(module: fx.GraphModule) -> dict[str, Tensor]:
     """Every tensor that a graph, or one inside it, has as an attribute, by the name that it has there."""
     found: dict[str, Tensor] = {}
     for inner in modules(module):
         for node in inner.graph.nodes:
             if node.op == "get_attr":
-                value = _attribute(inner, node.target)
+                value = attribute(inner, node.target)
                 if isinstance(value, Tensor):
                     found[node.target] = value
     return found

@@ -15,9 +15,8 @@ from torch import Tensor, fx
 import dcompile.ops  # noqa: F401  (defines the operations that graphs name)
 from dcompile import transcript
 from dcompile.backends import weights
-from dcompile.backends.weights import attribute
 from dcompile.diagnostic import error
-from dcompile.program import COND, WHILE
+from dcompile.program import COND, WHILE, attribute
 
 Arrays = dict[str, np.ndarray]
 

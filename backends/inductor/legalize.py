@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from dcompile.backends.weights import attribute
 from dcompile.passes.expand import ATEN, expand
-from dcompile.program import COND, WHILE, submodules
+from dcompile.program import COND, WHILE, attribute, submodules
 
 aten = torch.ops.aten
 MAY_ALIAS = frozenset(

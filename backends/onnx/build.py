@@ -19,11 +19,10 @@ from dcompile.backends.onnx.fuse import weights_together
 from dcompile.backends.onnx.live import LiveSlots
 from dcompile.backends.onnx.scope import DTYPES, Model
 from dcompile.backends.onnx.tables import HANDLERS
-from dcompile.backends.weights import attribute
 from dcompile.diagnostic import Diagnostic, Label
 from dcompile.models import Model as Loaded
 from dcompile.passes.base import Stage
-from dcompile.program import COND, WHILE, Program, modules
+from dcompile.program import COND, WHILE, Program, attribute, modules
 from dcompile.stopwatch import part
 from dcompile.trace import named_weights
 

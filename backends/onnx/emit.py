@@ -18,8 +18,7 @@ from dcompile.backends.onnx import fuse
 from dcompile.backends.onnx.rows import Live, marks
 from dcompile.backends.onnx.scope import Model, Scope, Typed
 from dcompile.backends.onnx.tables import HANDLERS
-from dcompile.backends.weights import attribute
-from dcompile.program import COND, WHILE, Graph
+from dcompile.program import COND, WHILE, Graph, attribute
 
 Values = Any  # a Typed, or a sequence of them where a node has several results
 

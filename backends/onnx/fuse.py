@@ -19,9 +19,8 @@ from torch import Tensor, fx
 from dcompile.backends.onnx.blocks import linear_blocks
 from dcompile.backends.onnx.products import product
 from dcompile.backends.onnx.scope import CONTRIB, Scope, Typed
-from dcompile.backends.weights import attribute
 from dcompile.ops import LINEAR_BLOCKS
-from dcompile.program import Program, modules
+from dcompile.program import Program, attribute, modules
 
 aten = torch.ops.aten
 

@@ -14,9 +14,8 @@ from tvm import relax
 from dcompile.backends.tvm.products import matmul_transposed
 from dcompile.backends.tvm.table import CONVERT, EXPAND
 from dcompile.backends.tvm.values import Kind, Scope, Value, axis_of
-from dcompile.backends.weights import attribute
 from dcompile.passes.expand import expand
-from dcompile.program import Graph
+from dcompile.program import Graph, attribute
 
 aten = torch.ops.aten
 
