@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers")
 WEIGHTS, SMALL, NAMES = "weights.safetensors", "small.safetensors", "names.json"
 PIECE = 1 << 20  # numbers
+TRACED = ("trace", "record", "ops", "program", "transcript")  # modules that trace a call, and write it down
 
 
 class Asleep(Exception):
@@ -107,8 +108,8 @@ def _can_be_kept(facts: Facts) -> bool:
 
 def _entry(facts: Facts) -> str:
     here = Path(__file__).parent
-    sources = (*sorted(here.glob("*.py")), here.parent / "trace.py", here.parent / "record.py", here.parent / "ops.py")
-    return cache.key("model", facts.fingerprint, packages=PACKAGES, sources=sources)
+    traced = [here.parent / f"{name}.py" for name in TRACED]
+    return cache.key("model", facts.fingerprint, packages=PACKAGES, sources=(*sorted(here.glob("*.py")), *traced))
 
 
 # ------------------------------------------------------------ keeping

@@ -73,7 +73,9 @@ def test_another_strategy_is_traced_on_kept_weights(
     assert built(strategy, model, tmp_path / "second") == plain
     assert loads == [True]
     assert built(strategy, model, tmp_path / "third") == plain
-    assert loads == ([True, True] if strategy == "skip_decode" else [True])  # layers that may be left out are traced anew
+    assert loads == (
+        [True, True] if strategy == "skip_decode" else [True]
+    )  # layers that may be left out are traced anew
 
 
 def test_a_hooked_module_is_traced_as_it_is(model: Path, tmp_path: Path) -> None:
@@ -137,6 +139,20 @@ def test_other_versions_find_nothing(
     monkeypatch.setattr(cache.metadata, "version", lambda name: "2.0" if name == "torch" else found(name))
     built("greedy", model, tmp_path / "second")
     assert loads == [False, False]
+
+
+def test_whatever_writes_an_entry_is_in_its_name(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules that a trace goes through, and the models': another text of any of them, and nothing is found."""
+    named: set[str] = set()
+    key = cache.key
+
+    def noted(kind: str, *parts: object, sources: tuple[Path, ...] = (), **rest: Any) -> str:
+        named.update(source.stem for source in sources)
+        return key(kind, *parts, sources=sources, **rest)
+
+    monkeypatch.setattr(cache, "key", noted)
+    dcompile.build("greedy", model, tmp_path / "one", max_length=32)
+    assert {"trace", "record", "transcript", "ops", "load", "kept", "adapters"} <= named
 
 
 def test_weights_that_are_rounded_are_not_those_of_the_file(model: Path, tmp_path: Path) -> None:
