@@ -1,4 +1,4 @@
-"""Shapes of draft trees that are known at the build."""
+"""Shapes of draft trees: known at the build, or how far they may grow at the run."""
 
 from __future__ import annotations
 
@@ -81,6 +81,16 @@ class Tree:
         return tuple(found)
 
     @cached_property
+    def routes(self) -> tuple[tuple[int, ...], ...]:
+        """The ranks on the way from the root to each node, as `paths` takes them."""
+        return tuple(tuple(self.ranks[n] for n in route[1:]) for route in self.ancestors)
+
+    @cached_property
+    def hosts(self) -> tuple[int, ...]:
+        """The node behind which each appended row stands; a node that holds a token is its own."""
+        return tuple(next(i for i in reversed(route) if self.ahead[i] == 0) for route in self.ancestors)
+
+    @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
         """The children of each node, by rank."""
         assert self.growth is None, "where the nodes stand is known at the run"
@@ -155,11 +165,8 @@ def lookahead(window: int, ngram: int, guesses: int) -> Tree:
             below = (guesses if column == 0 else 0, *[0] * (row - 1)) if row else ()
             named[(*top, *below)] = {"looking": 1, "row": row, "column": column}
     tree = paths([path for path in named if path])
-    order: list[tuple[int, ...]] = [()]
-    for node in range(1, tree.size):
-        order.append((*order[tree.parents[node]], tree.ranks[node]))
     names = ("looking", "row", "column", "guess", "place")
-    facts = tuple((name, tuple(named[path].get(name, 0) for path in order)) for name in names)
+    facts = tuple((name, tuple(named[path].get(name, 0) for path in tree.routes)) for name in names)
     return Tree(tree.parents, tree.ranks, facts)
 
 

@@ -141,8 +141,7 @@ def _behind(nodes: Nodes, last: Tensor, number: Tensor) -> Tensor:
     tree = nodes.tree
     if nodes.behind is None:
         return torch.zeros_like(nodes.live)
-    hosts = [next(i for i in reversed(path) if tree.ahead[i] == 0) for path in tree.ancestors]
-    rows = (constant(hosts) == last) & (constant(tree.ahead) > 0)
+    rows = (constant(tree.hosts) == last) & (constant(tree.ahead) > 0)
     return rows & nodes.live & (number > 0).reshape(-1, 1)
 
 

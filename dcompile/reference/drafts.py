@@ -72,7 +72,7 @@ def _appended(row: Row, stmt: Call, drafted: Drafted, logits: Tensor) -> None:
     tree, model = drafted.tree, row.models[stmt.model]
     assert isinstance(stmt.feed, Nodes)
     for node in range(tree.proper):
-        rows = [i for i in range(tree.proper, tree.size) if node in tree.ancestors[i] and paths.host(tree, i) == node]
+        rows = [i for i in range(tree.proper, tree.size) if tree.hosts[i] == node]
         if not rows or not drafted.live[node]:
             continue
         tokens, fed = paths.path(row, drafted, node)

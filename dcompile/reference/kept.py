@@ -30,7 +30,7 @@ def accept(row: Row, stmt: Accept) -> bool:
     new = new[: min([row.length - row.filled, *ends])]
     row.accepted[stmt.draft] = min(len(path) - 1, len(new))
     tree, last = drafted.tree, path[min(len(path), len(new)) - 1]
-    behind = {i for i in range(tree.proper, tree.size) if drafted.live[i] and new and paths.host(tree, i) == last}
+    behind = {i for i in range(tree.proper, tree.size) if drafted.live[i] and new and tree.hosts[i] == last}
     drafted.kept = frozenset({*path[1 : len(new) + 1], *behind})
     drafted.last = path[row.accepted[stmt.draft]]
     row.judged.append(_judged(row, stmt, drafted, dist))

@@ -15,7 +15,6 @@ from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.reference.threefry import uniform
 from dcompile.reference.vectors import spread
 from dcompile.strategy import Draft, Expr, walk
-from dcompile.trees import Tree
 
 
 def over(row: Row, drafted: Drafted, expr: Expr) -> Tensor:
@@ -88,11 +87,6 @@ def visited(row: Row, stream: int, drafted: Drafted) -> None:
     for depth in drafted.tree.depths:
         key = stream, drafted.root + depth
         row.visits[key] = row.visits.get(key, 0) + 1
-
-
-def host(tree: Tree, row: int) -> int:
-    """The node that an appended row hangs at."""
-    return next(i for i in reversed(tree.ancestors[row]) if tree.ahead[i] == 0)
 
 
 def drafting(row: Row, name: str) -> Draft:

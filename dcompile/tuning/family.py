@@ -84,18 +84,10 @@ def joined(found: Family) -> Tree:
     that it carries in any of them. In state s the nodes to depth s have guesses."""
     carries: dict[tuple[int, ...], int] = {}
     for tree, carried in zip(found.trees, found.prompts, strict=True):
-        for path, number in zip(_paths(tree), carried, strict=True):
+        for path, number in zip(tree.routes, carried, strict=True):
             carries[path] = max(number, carries.get(path, 0))
     whole = paths([path for path in carries if path])
-    return Tree(whole.parents, whole.ranks, ((CARRIES, tuple(carries[path] for path in _paths(whole))),))
-
-
-def _paths(tree: Tree) -> list[tuple[int, ...]]:
-    """The ranks on the way from the root to each node."""
-    found: list[tuple[int, ...]] = [()]
-    for node in range(1, tree.size):
-        found.append((*found[tree.parents[node]], tree.ranks[node]))
-    return found
+    return Tree(whole.parents, whole.ranks, ((CARRIES, tuple(carries[path] for path in whole.routes)),))
 
 
 def _moves(tree: Tree, rates: Rates, prompts: Sequence[int], states: int) -> NDArray[np.float64]:

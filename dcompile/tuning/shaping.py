@@ -67,8 +67,7 @@ def with_tree(source: Source, tree: Tree, said: str) -> str:
 
 def shaped(source: Source, tree: Tree) -> Source:
     """The strategy with this tree, for a build: other files that it names are found as before."""
-    routes = [[tree.ranks[n] for n in route[1:]] for route in tree.ancestors[1:]]
-    return replace(source, text=with_tree(source, tree, str(routes)))
+    return replace(source, text=with_tree(source, tree, str([list(route) for route in tree.routes[1:]])))
 
 
 def write(source: Source, tree: Tree, path: Path, head: str) -> None:
