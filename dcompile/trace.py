@@ -61,10 +61,10 @@ def _attention(
     if slots.caches is not None:
         assert slots.bias is not None
         parts.insert(0, (*slots.caches[layer], slots.bias))
-    if slots.watch is not None:
-        return slots.watch(layer, query, parts, scaling or query.shape[-1] ** -0.5).transpose(1, 2), None
-    keys, values, biases = (list(column) for column in zip(*parts, strict=True))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if slots.watch is not None:
+        return slots.watch(layer, query, parts, scale).transpose(1, 2), None
+    keys, values, biases = (list(column) for column in zip(*parts, strict=True))
     out = torch.ops.dcompile.attend(query, keys, values, biases, scale)
     return out.transpose(1, 2), None
 

@@ -58,11 +58,11 @@ class Explained:
 
     def as_json(self, machine: Machine) -> dict[str, Any]:
         result = self.result
-        words = len((result.text or "").encode())
+        said = len((result.text or "").encode())
         return {
             "machine": machine.name, "tokens": len(result.output_ids), "calls": result.model_calls,
             "seconds": result.seconds, "tokens_per_second": len(result.output_ids) / result.seconds,
-            "bytes_per_second": words / result.seconds, "prefill_ms": 1e3 * self.prefill,
+            "bytes_per_second": said / result.seconds, "prefill_ms": 1e3 * self.prefill,
             "step_ms": 1e3 * self.step, "predicted_ms": 1e3 * self.predicted, "between_ms": 1e3 * self.between,
             "copied_bytes": self.copied, "copying_ms": 1e3 * self.copying,
             "parts": [

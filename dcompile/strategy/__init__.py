@@ -2,7 +2,7 @@
 
 A position is an index into the canvas: prompt first, then the answer. A value is either one per row, or one per
 position of a row (`Type.each`); a *region* is a truth value per position. Every loop, branch and action is per row.
-Meanings are fixed in docs/language.md; `reference.py` is their plainest statement.
+Meanings are fixed in docs/language.md; `dcompile.reference` is their plainest statement.
 """
 
 from __future__ import annotations

@@ -49,11 +49,11 @@ def session_states(strategy: Strategy) -> tuple[State, ...]:
 def lags(strategy: Strategy, model: str) -> bool:
     """Whether the text may move on without a call of this model in the same turn, so that its next call has to feed
     what it has not seen: in a canvas that grows, where calls stand in an `if`."""
-    plain = all(c.keep is None and c.eviction is None and c.depth is None for c in _fed_last(strategy, model))
+    plain = all(c.keep is None and c.eviction is None and c.depth is None for c in _calls(strategy, model))
     return plain and strategy.canvas.init == "empty" and _moves_alone(strategy.body, model)
 
 
-def _fed_last(strategy: Strategy, model: str) -> Iterator[Call]:
+def _calls(strategy: Strategy, model: str) -> Iterator[Call]:
     return (n for n in walk(strategy.body) if isinstance(n, Call) and n.model == model)
 
 
