@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, fx
 from torch._inductor import aot_compile
+from torch._inductor.codegen.cpp import CppScheduling
 from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InductorError
 from torch._inductor.package.package import package_aoti
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._subclasses import FakeTensorMode
@@ -106,22 +109,32 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
     with torch.no_grad(), _scratch(graph) as scratch:
-        module = legalize(graph.module)
-        held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
-        if device != "cpu":
-            move(module, device)
-        examples = _fresh_fakes(module, graph, device)
-        options = {**OPTIONS, "aot_inductor.output_path": str(scratch / "aoti")}
-        with warnings.catch_warnings():
-            for category in (DeprecationWarning, FutureWarning):  # torch's own, of its own code
-                warnings.simplefilter("ignore", category)
-            produced = aot_compile(module, examples, options=options)
-        assert isinstance(produced, list)
+        try:
+            held, produced = _compiled(graph, device, scratch)
+        except InductorError:  # fusing loops fails where a value is read only by a store into it
+            with mock.patch.object(CppScheduling, "can_fuse_vertical_outer_loop", lambda *_: False):
+                held, produced = _compiled(graph, device, scratch)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = scratch / path.name
         package_aoti(str(packed), [f for f in produced if isinstance(f, str) and not f.endswith(".cpp")])
         shutil.move(packed, path)
     return {name: held.get(name, tensor).detach().cpu() for name, tensor in made.items()}
+
+
+def _compiled(graph: Graph, device: str, scratch: Path) -> tuple[dict[str, Tensor], list[Any]]:
+    """The tensors that the graph holds by name, and the files and weights that Inductor made of it."""
+    module = legalize(graph.module)
+    held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
+    if device != "cpu":
+        move(module, device)
+    examples = _fresh_fakes(module, graph, device)
+    options = {**OPTIONS, "aot_inductor.output_path": str(scratch / "aoti")}
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):  # torch's own, of its own code
+            warnings.simplefilter("ignore", category)
+        produced = aot_compile(module, examples, options=options)
+    assert isinstance(produced, list)
+    return held, produced
 
 
 @contextmanager
