@@ -5,6 +5,7 @@ from __future__ import annotations
 from dcompile.diagnostic import Label, suggest
 from dcompile.dsl import depth, drafts, drift, embeds, eviction, permuted, shadows, syntax
 from dcompile.dsl.dists import whole
+from dcompile.dsl.options import of_first_model
 from dcompile.dsl.scope import Context, Distribution, ModelName, Scope, Variable, lookup
 from dcompile.dsl.values import region, value
 from dcompile.strategy import BOOL, FLOAT, INT, TOKENS, Call, Expr, Literal, Shadow, Stmt
@@ -34,11 +35,8 @@ def call(ctx: Context, scope: Scope, name: syntax.Ident | None, node: syntax.App
     condition = _condition(ctx, scope, asked, binding, name) if asked else None
     soft = embeds.mixed(ctx, scope, named, binding, given["guidance"]) if named.keys() & set(embeds.ARGUMENTS) else None
     fed = value(ctx, scope, named["tokens"].value, TOKENS, "what is fed") if "tokens" in named else None
-    if binding.use is not ctx.models[0] and (
-        given["guidance"] or soft or given["shadow"] or given.get("share") is not None
-    ):
-        help = f"`{ctx.models[0].name}` is the first model here"
-        ctx.fail("second-model", "only the first model of a strategy has this", node.span, help=help)
+    if soft or any(given[name] is not None for name in ("guidance", "shadow", "share")):
+        of_first_model(ctx, binding, node.span)
     if fed is not None and (given["guidance"] or soft):
         ctx.fail("misplaced-option", "a call with guidance or embeddings feeds the canvas' own tokens", fed.span)
     shadows.fits(ctx, binding, name, given, soft is not None)

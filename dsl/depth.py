@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dcompile.diagnostic import Diagnostic, Label
-from dcompile.dsl import syntax
+from dcompile.dsl import options, syntax
 from dcompile.dsl.scope import Context, ModelName
-from dcompile.strategy import Area, Call, Expr, Literal, Strategy, walk
+from dcompile.strategy import Call, Expr, Literal, Strategy, walk
 
 
 def depth(
@@ -17,16 +17,9 @@ def depth(
     asked = given["depth"]
     if asked is None:
         return None
-    if model.use.attention != "causal" or not (isinstance(feed, Area) and feed.name == "last"):
-        title = "layers are left out where a causal model is fed its last token"
-        ctx.fail("misplaced-option", title, asked.span, help="`p = lm(last) with depth 0.5`")
-    if model.use is not ctx.models[0]:
-        help = f"`{ctx.models[0].name}` is the first model here"
-        ctx.fail("second-model", "only the first model of a strategy has this", asked.span, help=help)
-    clash = next((n for n in ("keep", "guidance", "shadow", "share") if given[n] is not None), None)
-    clash = next(iter(others), clash)
-    if clash is not None:
-        ctx.fail("misplaced-option", f"a call that leaves out layers has no `{clash}`", asked.span)
+    title = "layers are left out where a causal model is fed its last token"
+    options.at_last(ctx, model, feed, asked, title, "`p = lm(last) with depth 0.5`")
+    options.alone(ctx, asked, "a call that leaves out layers", given, ("keep", "guidance", "shadow", "share"), others)
     if isinstance(asked, Literal) and not 0 < asked.value <= 1:
         title = "the depth must be above 0 and at most 1"
         ctx.fail("out-of-range", title, asked.span, f"this is {asked.value}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dcompile.dsl import options
 from dcompile.dsl.scope import Context, ModelName
 from dcompile.strategy import Expr, Literal
 
@@ -16,9 +17,8 @@ def share(ctx: Context, model: ModelName, given: Mapping[str, Expr | None], mixe
     if model.use.attention != "masked":
         title = "only a model whose positions all attend to each other computes a share of them"
         ctx.fail("misplaced-option", title, asked.span, help="`model lm: masked`")
-    clash = next((n for n in ("keep", "guidance", "shadow") if given[n] is not None), "embeds" if mixed else None)
-    if clash is not None:
-        ctx.fail("misplaced-option", f"a call that computes a share has no `{clash}`", asked.span)
+    refused = ("keep", "guidance", "shadow")
+    options.alone(ctx, asked, "a call that computes a share", given, refused, ("embeds",) if mixed else ())
     if not isinstance(asked, Literal):
         ctx.fail("not-constant", "the share must be known at the build", asked.span, help="a number or a `param`")
     if not 0 < asked.value <= 1:

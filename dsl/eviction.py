@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dcompile.diagnostic import Diagnostic, Label
-from dcompile.dsl import syntax
+from dcompile.dsl import options, syntax
 from dcompile.dsl.scope import Context, ModelName
-from dcompile.strategy import FLOAT, Area, Call, Eviction, Expr, Literal, Strategy, walk
+from dcompile.strategy import FLOAT, Call, Eviction, Expr, Literal, Strategy, walk
 
 
 def mixed(strategy: Strategy) -> list[Diagnostic]:
@@ -37,16 +37,10 @@ def eviction(
     if keys is None or recent is None:
         help = "`with keys 40 with recent 20`"
         ctx.fail("missing-argument", "how many keys stay, and how many of the last positions", asked.span, help=help)
-    if model.use.attention != "causal" or not (isinstance(feed, Area) and feed.name == "last"):
-        title = "keys are forgotten where a causal model is fed its last token"
-        ctx.fail("misplaced-option", title, asked.span, help="`p = lm(last) with keys 40 with recent 20`")
-    if model.use is not ctx.models[0]:
-        help = f"`{ctx.models[0].name}` is the first model here"
-        ctx.fail("second-model", "only the first model of a strategy has this", asked.span, help=help)
-    clash = next((n for n in ("keep", "guidance", "shadow", "share", "depth") if given[n] is not None), None)
-    clash = next(iter(others), clash)
-    if clash is not None:
-        ctx.fail("misplaced-option", f"a call that forgets keys has no `{clash}`", asked.span)
+    title = "keys are forgotten where a causal model is fed its last token"
+    options.at_last(ctx, model, feed, asked, title, "`p = lm(last) with keys 40 with recent 20`")
+    refused = ("keep", "guidance", "shadow", "share", "depth")
+    options.alone(ctx, asked, "a call that forgets keys", given, refused, others)
     if isinstance(heat, Literal) and heat.value <= 0:
         ctx.fail("out-of-range", "the heat must be above 0", heat.span, f"this is {heat.value}")
     return Eviction(keys, recent, heat if heat is not None else Literal(FLOAT, asked.span, 1.0))
