@@ -19,13 +19,12 @@ from torch import Tensor, fx
 
 from dcompile.ops import FLOOR
 from dcompile.passes.base import Pass
-from dcompile.passes.facts import arguments, depends, placeholders, results
+from dcompile.passes.facts import ATTEND, arguments, attends, depends, placeholders, results, sides
 from dcompile.passes.merge import Merge
 from dcompile.passes.replay import Replay, rerecord_all
-from dcompile.program import COND, Program, modules, submodules
+from dcompile.program import Program
 
 aten = torch.ops.aten
-ATTEND = torch.ops.dcompile.attend.default
 
 
 LEAST = 4  # turns of drafts before a merge: a tail of fewer would be copied for nothing
@@ -83,8 +82,7 @@ def reads_cache(node: fx.Node) -> bool:
 
 def _branches(body: fx.GraphModule) -> bool:
     """Whether attention stands in a branch, where what a body reads is not replaced."""
-    inner = (inside for node, _, inside in submodules(body) if node.target is COND)
-    return any(n.target is ATTEND for side in inner for module in modules(side) for n in module.graph.nodes)
+    return any(map(attends, sides(body)))
 
 
 class _Capturing(Replay):

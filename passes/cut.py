@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, fx
 
 import dcompile.ops  # noqa: F401  (registers dcompile::attend)
-from dcompile.passes.facts import arguments, inner_graph, placeholders, results
+from dcompile.passes.facts import ATTEND, arguments, inner_graph, placeholders, results
 from dcompile.passes.replay import Replay, weights_of
 from dcompile.program import WHILE, Graph, Port, Program, modules
 from dcompile.record import Recorder
-
-ATTEND = torch.ops.dcompile.attend.default
 
 
 @dataclass

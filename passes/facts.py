@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import fx
 
+import dcompile.ops  # noqa: F401  (defines attend)
 from dcompile.program import COND, WHILE, Program, modules, submodules
+
+ATTEND = torch.ops.dcompile.attend.default
 
 
 def well_formed(program: Program) -> str | None:
@@ -84,6 +88,16 @@ def ancestors(nodes: list[fx.Node]) -> set[fx.Node]:
     return seen
 
 
+def attends(module: fx.GraphModule) -> bool:
+    """Whether attention stands in a graph or in one inside it."""
+    return any(n.target is ATTEND for inner in modules(module) for n in inner.graph.nodes)
+
+
+def sides(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
+    """The graphs of the branches that stand directly in a graph."""
+    return (inner for node, _, inner in submodules(module) if node.target is COND)
+
+
 def is_control(node: fx.Node) -> bool:
     """A loop or a branch."""
     return node.op == "call_function" and node.target in (WHILE, COND)
@@ -106,7 +120,7 @@ def cache_traffic(program: Program) -> tuple[int, int]:
 def _appends_or_rewrites(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a loop calls the model itself, for tokens (the prompt's chunks are stored by a loop of their own)."""
     body = inner_graph(module, arguments(node)[1])
-    here = any(n.target is torch.ops.dcompile.attend.default for n in body.graph.nodes)
+    here = any(n.target is ATTEND for n in body.graph.nodes)
     inner = any(n.target is WHILE for n in body.graph.nodes)
     return here and not inner and "tokens" in node.meta["carried"]
 

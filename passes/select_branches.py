@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, fx
 
 from dcompile.passes.base import Pass
+from dcompile.passes.facts import attends, sides
 from dcompile.passes.replay import Replay, rerecord_all
-from dcompile.program import COND, Program, modules, submodules
-
-ATTEND = torch.ops.dcompile.attend.default
+from dcompile.program import Program, modules
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,8 @@ class SelectBranches(Pass):
         if not self.attending:
             return rerecord_all(program, _Selecting)
         graphs = (module for graph in program.graphs for module in modules(graph.module))
-        inner = (inside for module in graphs for node, _, inside in submodules(module) if node.target is COND)
-        return rerecord_all(program, _Attending) if any(map(_attends, inner)) else program
-
-
-def _attends(module: fx.GraphModule) -> bool:
-    return any(n.target is ATTEND for inner in modules(module) for n in inner.graph.nodes)
+        found = any(attends(side) for module in graphs for side in sides(module))
+        return rerecord_all(program, _Attending) if found else program
 
 
 class _Selecting(Replay):
@@ -43,6 +38,6 @@ class _Selecting(Replay):
 
 class _Attending(_Selecting):
     def branch(self, pred: Tensor, yes: fx.GraphModule, no: fx.GraphModule, operands: Sequence[Tensor]) -> list[Tensor]:
-        if _attends(yes) or _attends(no):
+        if attends(yes) or attends(no):
             return super().branch(pred, yes, no, operands)
         return Replay.branch(self, pred, yes, no, operands)

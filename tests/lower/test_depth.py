@@ -16,8 +16,9 @@ from dcompile.controls import Controls
 from dcompile.lower import lower
 from dcompile.model import Facts
 from dcompile.models import Model
+from dcompile.passes.facts import attends
 from dcompile.passes.pipeline import optimise
-from dcompile.passes.select_branches import SelectBranches, _attends
+from dcompile.passes.select_branches import SelectBranches
 from dcompile.program import COND, Program, modules, submodules
 from dcompile.reference import run
 from dcompile.strategy import Strategy
@@ -98,7 +99,7 @@ def test_layers_in_branches_become_selections_where_a_backend_asks() -> None:
 def branches(made: Program) -> int:
     """How many branches hold attention."""
     every = (found for g in made.graphs for module in modules(g.module) for found in submodules(module))
-    return sum(node.target is COND and _attends(inside) for node, _, inside in every)
+    return sum(node.target is COND and attends(inside) for node, _, inside in every)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
