@@ -241,10 +241,18 @@ def _losses(world: World, strategy: Strategy) -> Iterator[Verdict]:
 def _of_another(strategy: Strategy, tokens: Expr | None) -> str | None:
     """A model other than the first whose token may be written."""
     models = {n.name: n.model for n in walk(strategy.body) if isinstance(n, Call)}
-    names = {n.name for n in walk(tokens) if isinstance(n, Name)}
-    held = [n.value for n in walk(strategy.body) if isinstance(n, Assign) and n.name in names]
-    read = (n for value in (tokens, *held) for n in walk(value) if isinstance(n, Score))
+    read = (n for value in _sources(strategy, tokens) for n in walk(value) if isinstance(n, Score))
     return next((models[n.dist] for n in read if models.get(n.dist, "") not in ("", strategy.models[0].name)), None)
+
+
+def _sources(strategy: Strategy, value: Expr | None) -> list[Expr | None]:
+    """An expression, and all that the variables may hold from which it comes, through whatever others."""
+    found, names = [value], set[str]()
+    for at in found:  # which grows
+        new = {n.name for n in walk(at) if isinstance(n, Name)} - names
+        found += [n.value for n in walk(strategy.body) if isinstance(n, Assign) and n.name in new]
+        names |= new
+    return found
 
 
 def single(world: World, region: Expr) -> bool:

@@ -243,6 +243,23 @@ def test_lossy_autoregression(body: str, reason: str) -> None:
     assert found.primary is not None and reason in found.primary.text
 
 
+@pytest.mark.parametrize(
+    ("names", "written", "verdict"),
+    [
+        ("", "q.token", "lossy"),
+        ("x = q.token", "x", "lossy"),
+        ("x = q.token\n y = x", "y", "lossy"),
+        ("x = p.token\n y = x", "y", "proved"),
+    ],
+)
+def test_the_token_of_another_model_is_that_through_any_names(names: str, written: str, verdict: str) -> None:
+    calls = "p = lm(everything)\n q = small(everything)"
+    first = f"commit {written} at take(masked, by: position asc, atmost: 1)"
+    source = program(f"while any(masked) {{\n {calls}\n {names}\n {first}\n}}")
+    found = report(load(Source("s.dcs", source.text.replace("canvas answer", "model small: masked\ncanvas answer"))))
+    assert found.lossless.verdict == verdict
+
+
 # ---------------------------------------------------------------- the report
 
 
