@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaModel
 
 from dcompile.controls import Controls
 from dcompile.lower import lower
-from dcompile.model import Facts
 from dcompile.models import Model
 from dcompile.passes.facts import attends
 from dcompile.passes.pipeline import optimise
@@ -22,27 +18,15 @@ from dcompile.passes.select_branches import SelectBranches
 from dcompile.program import COND, Program, modules, submodules
 from dcompile.reference import run
 from dcompile.strategy import Strategy
-from tests.passes.rows import EOS, VOCAB, compiled, read
+from tests.passes.rows import EOS, compiled, model, read
 
 LAYERS, LENGTH = 5, 9
 PROMPTS = [(12, 13, 14), (5, 6, 5, 6, 5)]
 
 
-@cache
 def deep(layers: int = LAYERS) -> Model:
     """Five layers of random weights."""
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=layers, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64,
-    )  # fmt: skip
-    backbone, head = LlamaModel(config).eval(), nn.Linear(16, VOCAB, bias=False)
-    for weight in [*backbone.parameters(), *head.parameters()]:
-        weight.requires_grad_(False)
-        if weight.dim() > 1:
-            weight.copy_(torch.randn(weight.shape) * 0.5)
-    facts = Facts("llama", "causal", False, VOCAB, 16, layers, 4, 2, 4, 64, None, (EOS,))
-    return Model(facts, backbone, head, Path())
+    return model(seed=3, layers=layers)
 
 
 def program(depth: str) -> Strategy:

@@ -39,11 +39,11 @@ class Row:
 
 
 @cache
-def model(attention: Attention = "causal", shift: bool = False, seed: int = 7) -> Model:
-    """Two layers of random weights, large enough that logits lie apart."""
+def model(attention: Attention = "causal", shift: bool = False, seed: int = 7, layers: int = 2) -> Model:
+    """Layers of random weights, large enough that logits lie apart."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=layers, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=64,
     )  # fmt: skip
     backbone, head = LlamaModel(config).eval(), nn.Linear(16, VOCAB, bias=False)
@@ -51,7 +51,7 @@ def model(attention: Attention = "causal", shift: bool = False, seed: int = 7) -
         weight.requires_grad_(False)
         if weight.dim() > 1:
             weight.copy_(torch.randn(weight.shape) * 0.5)
-    facts = Facts("llama", attention, shift, VOCAB, 16, 2, 4, 2, 4, 64, MASK, (EOS,))
+    facts = Facts("llama", attention, shift, VOCAB, 16, layers, 4, 2, 4, 64, MASK, (EOS,))
     return Model(facts, backbone, head, Path())
 
 
