@@ -8,7 +8,7 @@ from typing import Any
 
 from dcompile import trees
 from dcompile.diagnostic import CompileError, Diagnostic, Label, suggest
-from dcompile.dsl import syntax
+from dcompile.dsl import syntax, weights
 from dcompile.dsl.declare import Setting
 from dcompile.dsl.scope import Broken, Context, Failed, RowsName, Scope
 from dcompile.dsl.values import constant
@@ -50,25 +50,20 @@ def _read(node: syntax.Rows, given: Setting | None) -> bytes:
 def _made(name: str, count: int, data: bytes, span: Span) -> Rows:
     if not data:
         return Rows(name, count, 0, span=span)
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        tensors: dict[str, Any] = dict(deserialize(data))  # type: ignore[no-untyped-call]
-    except SafetensorError as e:
-        raise Unfit(f"is no safetensors file: {e}") from e
+    tensors = weights.tensors(data)
     for key, tensor in sorted(tensors.items()):
-        if tensor["dtype"] != "F32" or len(tensor["shape"]) != 2:
+        if len(tensor["shape"]) != 2:
             raise Unfit(f"holds `{key}` as {tensor['dtype']} {list(tensor['shape'])}")
     if EMBEDDINGS not in tensors:
         raise Unfit(f"holds {', '.join(f'`{n}`' for n in sorted(tensors)) or 'nothing'}, and no `{EMBEDDINGS}`")
     held, width = tensors[EMBEDDINGS]["shape"]
     if held < count:
         raise Unfit(f"holds {held} rows, and {count} are declared")
-    embeddings = bytes(tensors[EMBEDDINGS]["data"])[: 4 * count * width]
+    embeddings = tensors[EMBEDDINGS]["data"][: 4 * count * width]
     return Rows(name, count, width, embeddings, _adapters(tensors), data, span)
 
 
-def _adapters(tensors: Mapping[str, Any]) -> tuple[tuple[str, Layer, Layer], ...]:
+def _adapters(tensors: weights.Tensors) -> tuple[tuple[str, Layer, Layer], ...]:
     """The low-rank pairs of a file, by the names of the layers that they change."""
     others = [key for key in tensors if key != EMBEDDINGS]
     stems = sorted({key.removesuffix(DOWN).removesuffix(UP) for key in others})
@@ -83,7 +78,7 @@ def _adapters(tensors: Mapping[str, Any]) -> tuple[tuple[str, Layer, Layer], ...
 
 def _layer(tensor: Any) -> Layer:
     outputs, inputs = tensor["shape"]
-    return Layer(outputs, inputs, bytes(tensor["data"]), None)
+    return Layer(outputs, inputs, tensor["data"], None)
 
 
 # ---------------------------------------------------------------- behind a draft

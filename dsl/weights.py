@@ -1,4 +1,4 @@
-"""The weights of linear layers in a safetensors file."""
+"""The tensors of a safetensors file, and the weights of linear layers among them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def tensors(data: bytes, kinds: tuple[str, ...] = ("F32",)) -> Tensors:
         found: dict[str, Any] = dict(deserialize(data))  # type: ignore[no-untyped-call]
     except SafetensorError as e:
         raise Unfit(f"is no safetensors file: {e}") from e
-    for name, tensor in found.items():
+    for name, tensor in sorted(found.items()):
         if tensor["dtype"] not in kinds:
-            raise Unfit(f"holds `{name}` as {tensor['dtype']}")
+            raise Unfit(f"holds `{name}` as {tensor['dtype']} {list(tensor['shape'])}")
     return {name: {**t, "data": _widened(bytes(t["data"]), t["dtype"])} for name, t in found.items()}
 
 
