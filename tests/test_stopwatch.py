@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from dcompile.stopwatch import lines, part, profiling
 
 
@@ -33,7 +35,7 @@ def test_memory_is_counted_anew_for_each_part() -> None:
             pass
     much, little = spent.parts
     if much.peak is None or little.peak is None:
-        return  # a system that does not tell
+        pytest.skip("this system does not tell")
     assert spent.peak == much.peak and much.peak > little.peak + 100_000_000
 
 
