@@ -18,7 +18,7 @@ from dcompile.ops import BLOCK, EMBED_BLOCKS, LINEAR_BLOCKS
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import emit, tidy
 from dcompile.passes.facts import arguments
-from dcompile.program import Program, modules
+from dcompile.program import Program, attribute, modules
 
 aten = torch.ops.aten
 
@@ -69,15 +69,8 @@ def _named(part: Blocks) -> list[tuple[str, Tensor | None]]:
 
 def _address(module: fx.GraphModule, weight: fx.Node) -> int:
     """Where the weight that a node reads lies; 0 where it is none."""
-    value = _attribute(module, str(weight.target)) if weight.op == "get_attr" else None
+    value = attribute(module, str(weight.target)) if weight.op == "get_attr" else None
     return value.data_ptr() if isinstance(value, Tensor) else 0
-
-
-def _attribute(module: fx.GraphModule, path: str) -> object:
-    found: object = module
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
 
 
 def _constant(module: fx.GraphModule, name: str, tensor: Tensor | None, like: fx.Node) -> fx.Node | None:

@@ -7,8 +7,8 @@ of tokens with eos ignored; engines take turns, and a ratio is the median over r
 `build/bench.json` and a plot beside it; with --page also the tables and the plot of docs/performance.md.
 
 In fp32 all compute with the same weights. In int4 dcompile and llama.cpp take the codes of the GGUF file as they are;
-GenAI's builder and `int4 symmetric` round what they mean once more. `int4` multiplies with activations of eight bits, as
-GenAI and llama.cpp do; `int4 exact` with floats.
+GenAI's builder and `int4 symmetric` round what they mean once more. `int4` multiplies with activations of eight bits,
+as GenAI and llama.cpp do; `int4 exact` with floats.
 """
 
 from __future__ import annotations
