@@ -9,7 +9,7 @@ import report
 from race import Run, agreement, median, race
 from worker import Worker
 
-STEP = ("--loop", "step", "--no-rng")
+OPTIONS = ("--loop", "step", "--no-sampling")
 PROMPT = [504, 3575, 282, 4649, 314]
 
 
@@ -18,15 +18,7 @@ def tvm(args: argparse.Namespace) -> tuple[dict[str, float | None], str, list[Ru
     names = {"TVM step": "tvm", "ONNX Runtime step": "onnx"}
     made = {
         name: builds.artifact(
-            args.folder / f"step-{target}",
-            "greedy",
-            args.model,
-            "-t",
-            target,
-            "--loop",
-            "step",
-            "--no-rng",
-            capacity=256,
+            args.folder / f"step-{target}", "greedy", args.model, "-t", target, *OPTIONS, capacity=256
         )
         for name, target in names.items()
     }

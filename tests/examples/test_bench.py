@@ -11,15 +11,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "bench"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "list_tasks"))
 
+import autoregression
 import list_tokenizer
 import llada_model
 import loops
 import race
 import report
+import stepping
 import tasks
 import texts
 import torch
+from typer.main import get_command
 
+from dcompile.cli import app
 from dcompile.compiler import read
 from dcompile.models import load_model
 from dcompile.reference.oracle import run as oracle
@@ -91,3 +95,10 @@ def test_the_plain_loops_are_the_strategies(loop: str, strategy: str) -> None:
     tokens, calls = loops.LOOPS[loop](model, prompt, 24)
     result = oracle(read(strategy), load_model(llada_model.CHECKPOINT), prompt, length=24)
     assert (tokens, calls) == (list(result.tokens[len(prompt) :]), result.model_calls)
+
+
+def test_builds_ask_for_options_that_there_are() -> None:
+    build = get_command(app).commands["build"]  # type: ignore[attr-defined]
+    known = {name for option in build.params for name in option.opts}
+    asked = {*autoregression.CODES, *autoregression.ROUND, *stepping.OPTIONS}
+    assert {word for word in asked if word.startswith("-")} <= known
