@@ -21,7 +21,7 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Growth:
-    """How a model that drafts shapes a tree: depth by depth the `width` likeliest paths go on, each to its `width`
+    """How a drafter's chances shape a tree: depth by depth the `width` likeliest paths go on, each to its `width`
     likeliest tokens, down to `depth`; where the chances of the nodes that would stay sum up to at most `gain` more than
     a depth before, no further. The tree's nodes are the likeliest of all that were seen."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import nodes, rows, syntax, tables, treelike
+from dcompile.dsl import marginals, nodes, rows, syntax, tables, treelike
 from dcompile.dsl.scope import (
     WORDS,
     Broken,
@@ -36,13 +36,10 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     name = node.name
     _free(ctx, scope, name)
     shape = treelike.shape(ctx, scope, node.shape)
-    if shape.growth is not None and node.model is None:
-        help = "`draft t = beam(5, 8, 32) from last by small`"
-        ctx.fail("draft-model", "a beam goes where a second model finds it likely", node.shape.span, help=help)
     shape, behind = rows.appended(ctx, scope, node, shape)
     if node.root.name != "last":
         ctx.fail("wrong-type", "a draft grows from `last`", node.root.span, help=f"`draft {name.name} = ... from last`")
-    tokens, law, model, drawn = None, None, None, ""
+    tokens, law, scores, model, drawn = None, None, None, None, ""
     own: dict[str, Expr] = {}
     unique = ctx.unique(name.name)
     if node.model is not None:
@@ -51,13 +48,15 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
             if node.drawn is not None and drawn != "top":
                 ctx.fail("unknown-argument", "a beam takes the likeliest tokens", node.drawn.span, help="`drawing top`")
             drawn = "top"
+    elif shape.growth is not None:
+        scores, drawn = marginals.scores(ctx, scope, node), "top"
     else:
         tokens, law, own = _given(ctx, scope, node, unique, shape)
         drawn = "sample" if law is not None else ""
     site, ctx.drafts = ctx.drafts, ctx.drafts + 1
     scope.names[name.name] = DraftName(unique, shape, drawn, model, name.span, tuple(own))  # type: ignore[arg-type]
     carried = tuple(own.items())
-    return Draft(node.span, unique, shape, tokens, model, drawn, site, behind, law, carried)  # type: ignore[arg-type]
+    return Draft(node.span, unique, shape, tokens, model, drawn, site, behind, law, carried, scores)  # type: ignore[arg-type]
 
 
 def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
@@ -82,6 +81,10 @@ def _given(
             help = "`{ h = ...; token = ... }`"
             ctx.fail("unknown-argument", "a node's own values stand before its token", given.name.span, help=help)
         found[given.name.name] = given
+    if "token" not in found and "scores" in found:
+        title = "scores choose the places of a tree that grows, and those of this one are known"
+        help = "`draft t = beam(8, 16, 16) from last { scores = ... }`, or `{ token = lm.head(h).ranked(rank) }`"
+        ctx.fail("draft-scores", title, found["scores"].span, help=help, also=(Label(node.shape.span, "this one"),))
     if "token" not in found:
         ctx.fail("missing-argument", "a draft says its nodes' `token`", node.span, help="`{ token = text[position] }`")
     own, inner = _own(ctx, scope, [g for n, g in found.items() if n not in ("token", "q")], draft, shape)

@@ -98,6 +98,8 @@ def appended(ctx: Context, scope: Scope, node: syntax.Draft, shape: Tree) -> tup
     if node.model is not None:
         help = "rows guess what follows: a table keeps it for the next `{ token = ... }`"
         ctx.fail("unknown-rows", "a draft by a second model has no appended rows", name.span, help=help)
+    if shape.growth is not None:
+        ctx.fail("unknown-rows", "rows are appended to nodes whose places are known", name.span, help="`expand(4, 2)`")
     try:
         return trees.attach(shape, found.rows.count), found.rows.name
     except CompileError as e:

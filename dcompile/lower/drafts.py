@@ -6,6 +6,7 @@ are written behind the prefix. So a tree costs no slot, and what was rejected le
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,7 @@ from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
 from dcompile.lower.frames import bias_of, look, places, store
 from dcompile.lower.growing import grow
+from dcompile.lower.marginals import grow_by_scores
 from dcompile.lower.regions import last_slot
 from dcompile.lower.trees import alive, ancestors, chances, column, path_to, unbroken
 from dcompile.lower.vectors import on_few
@@ -36,8 +38,15 @@ def draft(ctx: Context, stmt: Draft) -> None:
         last, size, tree=stmt.tree, tokens=torch.cat([root, torch.full((ctx.batch, size - 1), -1)], 1),
         live=torch.arange(size).reshape(1, -1).expand(ctx.batch, size) == 0, behind=stmt.rows,
     )  # fmt: skip
-    make = _filled if stmt.model is None else propose if stmt.tree.growth is None else grow
-    ctx.drafts[stmt.name] = make(ctx, stmt, nodes)
+    ctx.drafts[stmt.name] = _maker(stmt)(ctx, stmt, nodes)
+
+
+def _maker(stmt: Draft) -> Callable[[Context, Draft, Nodes], Nodes]:
+    if stmt.scores is not None:
+        return grow_by_scores
+    if stmt.model is None:
+        return _filled
+    return propose if stmt.tree.growth is None else grow
 
 
 def _filled(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:

@@ -48,19 +48,18 @@ def grow(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
     """Tokens, parents and depths for all nodes."""
     growth, none = stmt.tree.growth, torch.zeros(ctx.batch, 1, dtype=torch.int64)
     assert growth is not None and stmt.model is not None
-    used, pairs = ctx.models[stmt.model], Pairs()
-    width, most = min(growth.width, used.model.facts.vocab), torch.zeros(ctx.batch)
+    used, pairs, width, most = ctx.models[stmt.model], Pairs(), growth.width, torch.zeros(ctx.batch)
     fed = replace(nodes, width=1, tokens=nodes.tokens[:, :1], grown=_placed(none, 0, (none == 0).unsqueeze(2)))
     chances = _chances(ctx, used, fed, root(ctx, used, nodes))
     seen, ends = _level(None, Ends(none, torch.zeros(ctx.batch, 1), none), chances, width, 1)
     going = torch.ones(ctx.batch, dtype=torch.bool)
     for depth in range(2, growth.depth + 1):
         if growth.gain is not None:
-            total = _total(seen, nodes.width - 1)
-            going, most = going & (total - most > growth.gain), total
+            now = total(seen, nodes.width - 1)
+            going, most = going & (now - most > growth.gain), now
         fed, hidden, pairs = _feed(ctx, used, fed, seen, ends, going, pairs, depth - 1)
         seen, ends = _level(seen, ends, _chances(ctx, used, fed, hidden), width, depth, going)
-    return _kept(nodes, seen)
+    return kept(nodes, seen)
 
 
 def _placed(like: Tensor, depth: int, above: Tensor) -> Grown:
@@ -81,28 +80,33 @@ def _level(
 ) -> tuple[Seen, Ends]:
     """The children of the paths' ends are seen; the likeliest of them are the next ends."""
     batch, hosts = ends.numbers.shape
-    best: Tensor = torch.ops.dcompile.best(chances, width)
+    fan = min(width, chances.shape[-1])
+    best: Tensor = torch.ops.dcompile.best(chances, fan)
     scores = (ends.scores.unsqueeze(2) + torch.gather(chances, 2, best)).reshape(batch, -1)
     if going is not None:
         scores = torch.where(going.reshape(-1, 1), scores, FLOOR)
-    parents = ends.numbers.unsqueeze(2).expand(batch, hosts, width).reshape(batch, -1)
-    ranks = torch.arange(width).reshape(1, 1, -1).expand(batch, hosts, width).reshape(batch, -1)
-    new = Seen(best.reshape(batch, -1), parents, ranks, scores, (depth,) * (hosts * width))
+    parents = ends.numbers.unsqueeze(2).expand(batch, hosts, fan).reshape(batch, -1)
+    ranks = torch.arange(fan).reshape(1, 1, -1).expand(batch, hosts, fan).reshape(batch, -1)
+    new = Seen(best.reshape(batch, -1), parents, ranks, scores, (depth,) * (hosts * fan))
     before = 0 if seen is None else len(seen.depths)
-    chosen: Tensor = torch.ops.dcompile.best(scores, width)
-    of = constant([n // width for n in range(hosts * width)])
+    chosen: Tensor = torch.ops.dcompile.best(scores, min(width, hosts * fan))
+    of = constant([n // fan for n in range(hosts * fan)])
     hosted = torch.index_select(of, 0, chosen.reshape(-1)).reshape(chosen.shape)
     after = Ends(chosen + before + 1, torch.gather(scores, 1, chosen), hosted)
     if seen is None:
         return new, after
-    joined = Seen(
+    return joined(seen, new), after
+
+
+def joined(seen: Seen, new: Seen) -> Seen:
+    """One list behind the other."""
+    return Seen(
         torch.cat([seen.tokens, new.tokens], 1), torch.cat([seen.parents, new.parents], 1),
         torch.cat([seen.ranks, new.ranks], 1), torch.cat([seen.scores, new.scores], 1), (*seen.depths, *new.depths),
     )  # fmt: skip
-    return joined, after
 
 
-def _total(seen: Seen, nodes: int) -> Tensor:
+def total(seen: Seen, nodes: int) -> Tensor:
     """The sum of the chances [B] of the nodes that would stay: how many of them are expected to be accepted."""
     best: Tensor = torch.ops.dcompile.best(seen.scores, min(nodes, len(seen.depths)))
     return torch.exp(torch.gather(seen.scores, 1, best)).sum(1)
@@ -137,7 +141,7 @@ def _feed(
     return here, hidden, joined
 
 
-def _kept(nodes: Nodes, seen: Seen) -> Nodes:
+def kept(nodes: Nodes, seen: Seen) -> Nodes:
     """The likeliest of the nodes that were seen, in the order in which they were; a parent is likelier than a child."""
     batch, room = nodes.tokens.shape[0], nodes.width - 1
     best: Tensor = torch.ops.dcompile.best(seen.scores, min(room, len(seen.depths)))
@@ -151,14 +155,14 @@ def _kept(nodes: Nodes, seen: Seen) -> Nodes:
     found = (torch.gather(seen.tokens, 1, kept), parents, torch.gather(seen.ranks, 1, kept), depths)
     first = torch.zeros(batch, 1, dtype=torch.int64)
     tokens, parents, ranks, depths = (
-        _joined(first if n else nodes.tokens[:, :1], x, short) for n, x in enumerate(found)
+        _headed(first if n else nodes.tokens[:, :1], x, short) for n, x in enumerate(found)
     )
-    live = _joined(torch.ones(batch, 1, dtype=torch.bool), live, short)
+    live = _headed(torch.ones(batch, 1, dtype=torch.bool), live, short)
     grown = Grown(parents, ranks, depths, _above(parents, nodes.tree.depth))
     return replace(nodes, tokens=tokens, live=live, grown=grown)
 
 
-def _joined(first: Tensor, behind: Tensor, short: int) -> Tensor:
+def _headed(first: Tensor, behind: Tensor, short: int) -> Tensor:
     """What the root has, what the other nodes have, and zeros where a small vocabulary has shown too few."""
     parts = [first, behind, *([torch.zeros(first.shape[0], short, dtype=first.dtype)] if short else [])]
     return torch.cat(parts, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from dcompile.reference import paths, sampling
 from dcompile.reference.forward import forward, logits_of
 from dcompile.reference.row import Dist, Drafted, Row
 from dcompile.strategy import DRAFT, Draft
-from dcompile.trees import Tree
+from dcompile.trees import Tree, chain
 
 
 def by_model(row: Row, stmt: Draft, drafted: Drafted) -> None:
@@ -34,14 +35,18 @@ def grown(row: Row, stmt: Draft, root: int) -> Drafted:
     assert growth is not None
     seen = Drafted(Tree((0,), (0,)), root, [row.tokens[root]], [True])
     scores, ends, most = torch.zeros(1), [0], 0.0
-    for _ in range(growth.depth):
-        first = seen.tree.size
-        for node, logits in zip(ends, _ahead(row, stmt, seen, ends).processed, strict=True):
+    for depth in range(1, growth.depth + 1):
+        first, worth = seen.tree.size, [scores]
+        found: list[tuple[int, int, int]] = []
+        for node, logits in zip(ends, _follows(row, stmt, seen, ends, depth), strict=True):
             chances = torch.log_softmax(logits, -1)
             best = torch.sort(logits, descending=True, stable=True).indices[: growth.width]
-            scores = torch.cat([scores, scores[node] + chances[best]])
-            parents, ranks = (*seen.tree.parents, *[node] * len(best)), (*seen.tree.ranks, *range(len(best)))
-            seen = Drafted(Tree(parents, ranks), root, [*seen.tokens, *best.tolist()], [True] * len(parents))
+            worth.append(scores[node] + chances[best])
+            found += [(node, rank, token) for rank, token in enumerate(best.tolist())]
+        scores = torch.cat(worth)
+        parents, ranks, tokens = zip(*found, strict=True)
+        tree = Tree((*seen.tree.parents, *parents), (*seen.tree.ranks, *ranks))
+        seen = Drafted(tree, root, [*seen.tokens, *tokens], [True] * tree.size)
         ends = [first + i for i in _likeliest(scores[first:], growth.width)]
         total = float(scores[1:][_likeliest(scores[1:], stmt.tree.size - 1)].exp().sum())
         if growth.gain is not None and total - most <= growth.gain:
@@ -51,6 +56,15 @@ def grown(row: Row, stmt: Draft, root: int) -> Drafted:
     parents = tuple(kept.index(seen.tree.parents[i]) for i in kept)
     tree = Tree(parents, tuple(seen.tree.ranks[i] for i in kept))
     return Drafted(tree, root, [seen.tokens[i] for i in kept], [float(scores[i]) > FLOOR / 2 for i in kept])
+
+
+def _follows(row: Row, stmt: Draft, seen: Drafted, ends: list[int], depth: int) -> Sequence[Tensor]:
+    """What follows each end of a path, at a depth: as the model says, or the scores of that depth."""
+    if stmt.scores is None:
+        return list(_ahead(row, stmt, seen, ends).processed)
+    line = chain(depth)
+    along = Drafted(line, seen.root, [row.tokens[seen.root], *[-1] * depth], [True] * line.size)
+    return [paths.over(row, along, stmt.scores)[depth]] * len(ends)
 
 
 def _likeliest(scores: Tensor, count: int) -> list[int]:

@@ -21,11 +21,11 @@ def draft(row: Row, stmt: Draft) -> None:
         stmt.tree, root, [row.tokens[root]] + [-1] * (stmt.tree.size - 1), [True] + [False] * (stmt.tree.size - 1)
     )
     row.drafts[stmt.name] = drafted
+    if stmt.tree.growth is not None:
+        row.drafts[stmt.name] = drafter.grown(row, stmt, root)
+        return
     if stmt.model is not None:
-        if stmt.tree.growth is not None:
-            row.drafts[stmt.name] = drafter.grown(row, stmt, root)
-        else:
-            drafter.by_model(row, stmt, drafted)
+        drafter.by_model(row, stmt, drafted)
         return
     assert stmt.tokens is not None
     for name, _ in stmt.own:

@@ -111,6 +111,8 @@ class Draft(Stmt):
     `greedy` (the likeliest but for the last, which is drawn from the rest). A draw's stream is DRAFT + `site`, its
     position that of the node; nodes of one depth are draws of one position, one after the other, dead ones too.
     `rows`: what is appended behind each node (`tree` has nodes for it).
+    By `scores` (of the row, or over the nodes of a chain as deep as the tree), where the tree grows (`Tree.growth`):
+    those at depth d, by their softmax, say how likely each token is there, whatever stands above; `drawn` is `top`.
 
     `own`: further values of each node by name, found before its token, in order; a later one and `tokens` read them
     (`Own`), and so do the nodes below. At the root they are the row's variables of these names.
@@ -125,6 +127,7 @@ class Draft(Stmt):
     rows: str | None = None
     law: Expr | None = None
     own: tuple[tuple[str, Expr], ...] = ()
+    scores: Expr | None = None
 
 
 @dataclass(frozen=True)

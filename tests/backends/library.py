@@ -25,6 +25,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "clover": (LLAMA, {"augment": heads(), "regress": heads(3), "head": heads(3)}),
     "credit": ("tiny-llada-gqa", HALF),
     "d3llm": ("tiny-llada", {"block": 8, "threshold": 0.8, "join": 0.3}),
+    "ddtree": (LLAMA, {"nodes": 12, "block": heads(1, 2, 15)}),
     "dflash": (LLAMA, {"block": heads(1, 2, 15)}),
     "diffusion_gemma": ("tiny-diffusion-gemma", {"block": 16, "steps": 6, "bound": 0.5, "sure": 0.05}),
     "dimple": ("tiny-dream", {"steps": 16, "threshold": 0.8}),

@@ -98,6 +98,7 @@ def test_same_tokens(name: str, target: str, loop: str, tiny_llama: Path, tmp_pa
                 "llada",
                 "sdar",
                 "credit",
+                "ddtree",
                 "klass",
                 "diffusion_gemma",
                 "freedave",

@@ -27,6 +27,7 @@ SHAPES = {
     "one": "beam(1, 4, 2)",
     "until the gain falls": "beam(4, 3, 3, gain: 0.05)",
     "no gain at all": "beam(4, 3, 6, gain: 9)",
+    "wider than the vocabulary": "beam(3, 50, 60)",
 }
 
 
