@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from dcompile.passes.facts import arguments, inner_graph, placeholders, results
@@ -138,3 +138,15 @@ class Loop:
 def loops(module: fx.GraphModule) -> list[Loop]:
     """The loops directly in a graph, in order."""
     return [Loop(module, n) for n in module.graph.nodes if n.op == "call_function" and n.target is WHILE]
+
+
+def share_attribute(source: fx.GraphModule, target: fx.GraphModule, name: str) -> None:
+    """Let another graph use an attribute under the same name."""
+    *path, leaf = name.split(".")
+    value, place = source, target
+    for part in path:
+        value = getattr(value, part)
+        if not hasattr(place, part):
+            setattr(place, part, nn.Module())
+        place = getattr(place, part)
+    setattr(place, leaf, getattr(value, leaf))

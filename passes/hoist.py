@@ -9,10 +9,10 @@ import operator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import fx, nn
+from torch import fx
 
 from dcompile.passes.base import Pass
-from dcompile.passes.edit import Loop, loops, tidy
+from dcompile.passes.edit import Loop, loops, share_attribute, tidy
 from dcompile.passes.facts import is_control
 from dcompile.program import Program, modules
 
@@ -85,19 +85,7 @@ def _copy(loop: Loop, graph: fx.GraphModule, node: fx.Node, outside: dict[fx.Nod
     for before in node.all_input_nodes:
         _copy(loop, graph, before, outside)
     if node.op == "get_attr":
-        _share_attribute(graph, loop.module, str(node.target))
+        share_attribute(graph, loop.module, str(node.target))
     with loop.module.graph.inserting_before(loop.node):
         outside[node] = loop.module.graph.node_copy(node, outside.__getitem__)
     return outside[node]
-
-
-def _share_attribute(source: fx.GraphModule, target: fx.GraphModule, name: str) -> None:
-    """Let another graph use an attribute under the same name."""
-    *path, leaf = name.split(".")
-    value, place = source, target
-    for part in path:
-        value = getattr(value, part)
-        if not hasattr(place, part):
-            setattr(place, part, nn.Module())
-        place = getattr(place, part)
-    setattr(place, leaf, getattr(value, leaf))

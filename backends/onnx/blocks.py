@@ -98,27 +98,32 @@ def _bits(codes: Typed) -> int:
 
 def embed_blocks(at: Scope, out: Typed, codes: Typed, scale: Typed, least: Typed | None, index: Typed) -> ir.Value:
     """Rows of a matrix, as floats."""
+    return at.reshape(rows_of(at, codes, scale, least, index.value), out.shape)
+
+
+def rows_of(at: Scope, codes: Typed, scale: Typed, least: Typed | None, index: ir.Value | None = None) -> ir.Value:
+    """Rows of a matrix by an index of any shape, one after another, or all of them: float32 [n, K]."""
     _, blocks, width = codes.shape
-    taken = at.op("Gather", codes, index, axis=0)
+
+    def taken(x: Typed) -> ir.Value:
+        return x.value if index is None else at.op("Gather", x, index, axis=0)
+
+    def each(x: Typed) -> ir.Value:
+        return at.op("Reshape", at.op("Cast", taken(x), to=DTYPES[FLOAT]), at.ints(-1, blocks, 1))
+
+    q = taken(codes)
     if _bits(codes) == 4:
-        low = at.op("BitwiseAnd", taken, at.constant(15, torch.uint8))
-        high = at.op("BitShift", taken, at.constant(4, torch.uint8), direction="RIGHT")
-        shape = at.ints(*index.shape, blocks, width, 1)
-        pair = [at.op("Reshape", half, shape) for half in (low, high)]
-        taken = at.op("Reshape", at.op("Concat", *pair, axis=-1), at.ints(*index.shape, blocks, BLOCK))
-    floats = at.op("Cast", taken, to=DTYPES[FLOAT])
+        low = at.op("BitwiseAnd", q, at.constant(15, torch.uint8))
+        high = at.op("BitShift", q, at.constant(4, torch.uint8), direction="RIGHT")
+        pair = [at.op("Reshape", half, at.ints(-1, blocks, width, 1)) for half in (low, high)]
+        q = at.op("Concat", *pair, axis=-1)
+    floats = at.op("Cast", at.op("Reshape", q, at.ints(-1, blocks, BLOCK)), to=DTYPES[FLOAT])
     if least is None:
         floats = at.op("Sub", floats, at.constant(8 if _bits(codes) == 4 else 128, FLOAT))
-    rows = at.op("Mul", floats, _rows(at, scale, index))
+    rows = at.op("Mul", floats, each(scale))
     if least is not None:
-        rows = at.op("Add", rows, _rows(at, least, index))
-    return at.reshape(rows, out.shape)
-
-
-def _rows(at: Scope, x: Typed, index: Typed) -> ir.Value:
-    """One number for each block of the rows [.., K/32, 1]."""
-    taken = at.op("Cast", at.op("Gather", x, index, axis=0), to=DTYPES[FLOAT])
-    return at.op("Reshape", taken, at.ints(*index.shape, x.shape[-1], 1))
+        rows = at.op("Add", rows, each(least))
+    return at.reshape(rows, (-1, blocks * BLOCK))
 
 
 OPS: dict[Any, Callable[..., ir.Value]] = {ops.LINEAR_BLOCKS: linear_blocks, ops.EMBED_BLOCKS: embed_blocks}

@@ -18,6 +18,7 @@ from dcompile.backends.onnx.emit import emit_graph
 from dcompile.backends.onnx.fuse import weights_together
 from dcompile.backends.onnx.live import LiveSlots
 from dcompile.backends.onnx.scope import DTYPES, Model
+from dcompile.backends.onnx.sink import SinkHead
 from dcompile.backends.onnx.tables import HANDLERS
 from dcompile.diagnostic import Diagnostic, Label
 from dcompile.models import Model as Loaded
@@ -35,7 +36,7 @@ class ONNX(Backend):
     """ONNX Runtime, from any language."""
 
     name: ClassVar[str] = "onnx"
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (LiveSlots(),)),)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (LiveSlots(), SinkHead())),)
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = True
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from dcompile.backends.onnx import fuse
+from dcompile.backends.onnx.fusion import Fusion
 from dcompile.backends.onnx.rows import Live, marks
 from dcompile.backends.onnx.scope import Model, Scope, Typed
 from dcompile.backends.onnx.tables import HANDLERS
@@ -84,7 +85,7 @@ def _origin(node: fx.Node) -> str:
     return f"{where or 'model'}/{part or 'cache'}/"
 
 
-def _fused(at: Scope, fusion: fuse.Fusion, env: dict[fx.Node, Values]) -> dict[fx.Node, Values]:
+def _fused(at: Scope, fusion: Fusion, env: dict[fx.Node, Values]) -> dict[fx.Node, Values]:
     results = fusion.emit(at, *_read(env, fusion.args))
     if results is None:
         return {}

@@ -7,8 +7,7 @@ q · cos + (−q₂, q₁) · sin          ->  RotaryEmbedding, when both halves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
+from dcompile.backends.onnx import screen
 from dcompile.backends.onnx.blocks import linear_blocks
+from dcompile.backends.onnx.fusion import Fusion, Parameter, parameter
 from dcompile.backends.onnx.products import product
 from dcompile.backends.onnx.scope import CONTRIB, Scope, Typed
 from dcompile.ops import LINEAR_BLOCKS
@@ -27,18 +28,9 @@ aten = torch.ops.aten
 COPIES = frozenset({aten.to.dtype, aten._to_copy.default, aten.clone.default, aten.alias.default})
 
 
-@dataclass(frozen=True)
-class Fusion:
-    """Emit `emit(scope, *values of args)` at a node; its results are the values of `gives`, or None if it may not."""
-
-    emit: Callable[..., Sequence[ir.Value] | None]
-    args: tuple[Any, ...]
-    gives: tuple[fx.Node, ...]
-
-
 def find(module: fx.GraphModule) -> dict[fx.Node, Fusion]:
     """The fusions of a graph by the node at which each is emitted."""
-    found: dict[fx.Node, Fusion] = {}
+    found = screen.find(module)
     order = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
         norm = _norm(node)
@@ -52,28 +44,12 @@ def find(module: fx.GraphModule) -> dict[fx.Node, Fusion]:
         if rotary is not None:
             found[node] = Fusion(rotate, rotary, (node,))
     for layers in siblings(module):
-        parameters = [[_parameter(module, place) for place in layer.args[1:]] for layer in layers]
+        parameters = [[parameter(module, place) for place in layer.args[1:]] for layer in layers]
         found[layers[0]] = Fusion(linear_layers, (parameters, layers[0].args[0]), tuple(layers))
     for layers in block_siblings(module):
-        parameters = [[_parameter(module, place) for place in layer.args[1:4]] for layer in layers]
+        parameters = [[parameter(module, place) for place in layer.args[1:4]] for layer in layers]
         found[layers[0]] = Fusion(block_layers, (parameters, layers[0].args[4], layers[0].args[0]), tuple(layers))
     return found
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A weight by its name; emitted wherever it is needed."""
-
-    name: str
-    tensor: Tensor
-
-
-def _parameter(module: fx.GraphModule, place: Any) -> Parameter | None:
-    if place is None:
-        return None
-    tensor = attribute(module, str(place.target))
-    assert isinstance(tensor, Tensor)
-    return Parameter(str(place.target), tensor)
 
 
 def siblings(module: fx.GraphModule) -> list[list[Any]]:

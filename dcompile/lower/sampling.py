@@ -91,12 +91,14 @@ def propose(
 ) -> Tensor:
     """Tokens [B, n]: the argmax at temperature 0, otherwise a draw with the call's stream at these positions."""
 
-    def likeliest() -> list[Tensor]:  # the choice of the token stands inside: a branch that hands logits on copies them
-        yes, no = (lambda: [torch.argmax(processed(ctx, dist, logits), -1)]), (lambda: [torch.argmax(logits, -1)])
-        return ctx.recorder.branch(controlled(ctx), yes, no)
+    def plain() -> list[Tensor]:  # the choice of the token stands inside: a branch that hands logits on copies them
+        return [torch.argmax(logits, -1)]
+
+    def adjusted() -> list[Tensor]:
+        return [torch.argmax(processed(ctx, dist, logits), -1)]
 
     if not ctx.rng:
-        return likeliest()[0]
+        return ctx.recorder.branch(controlled(ctx), adjusted, plain)[0]
     assert visit is not None
     warm = either(temperature > 0)
 
@@ -110,7 +112,8 @@ def propose(
         drawn = forcing.forced(ctx, dist.site, position, visit, drawn)
         return [torch.where(temperature.reshape(-1, 1) > 0, drawn, torch.argmax(plain, -1))]
 
-    return ctx.recorder.branch(warm, sampled, likeliest)[0]
+    # the plain choice first and by itself: backends need not make all logits for it
+    return ctx.recorder.branch(warm | controlled(ctx), lambda: ctx.recorder.branch(warm, sampled, adjusted), plain)[0]
 
 
 def processed_if(ctx: Context, dist: Dist, logits: Tensor) -> Tensor:
