@@ -23,7 +23,8 @@ K = TypeVar("K", bound=Hashable)
 class Growth:
     """How a drafter's chances shape a tree: depth by depth the `width` likeliest paths go on, each to its `width`
     likeliest tokens, down to `depth`; where the chances of the nodes that would stay sum up to at most `gain` more than
-    a depth before, no further. The tree's nodes are the likeliest of all that were seen."""
+    a depth before, no further. The tree's nodes are the likeliest of all that were seen.
+    A `width` of 0: nothing grows, the tree is the union of others, whose equal nodes are one."""
 
     depth: int
     width: int
@@ -145,6 +146,14 @@ def beam(depth: int, width: int, nodes: int, gain: float | None = None) -> Tree:
     if nodes >= LIMIT:
         raise error("bad-tree", f"a tree has at most {LIMIT} nodes, the root included")
     return Tree((0,) * (nodes + 1), (0,) * (nodes + 1), (), Growth(depth, width, gain))
+
+
+def joined(parts: Sequence[Tree]) -> Tree:
+    """As many nodes as the union of these trees may have."""
+    size = 1 + sum(tree.size - 1 for tree in parts)
+    if size > LIMIT:
+        raise error("bad-tree", f"together these are {size} nodes, and {LIMIT} is the most", FEWER)
+    return Tree((0,) * size, (0,) * size, (), Growth(max(tree.depth for tree in parts), 0))
 
 
 def lookahead(window: int, ngram: int, guesses: int) -> Tree:

@@ -183,6 +183,10 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         named, at, behind = self._ident(name), self._ident(root), self._maybe(rows)
         return syntax.Draft(self._span(meta), named, shape, at, given, model, drawn, behind)
 
+    def join(self, meta: Meta, c: list[Any]) -> syntax.Join:
+        name, *parts = map(self._ident, c)
+        return syntax.Join(self._span(meta), name, tuple(parts))
+
     def drafted(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
         return tuple(n for n in c if n is not None), None, None
 

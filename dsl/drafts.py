@@ -34,7 +34,7 @@ ONE_CHILD = ("rejection", "block")
 def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     """`draft t = shape from last { token = ... }`, `draft t = chain(4) from last by small drawing sample`."""
     name = node.name
-    _free(ctx, scope, name)
+    free(ctx, scope, name)
     shape = treelike.shape(ctx, scope, node.shape)
     shape, behind = rows.appended(ctx, scope, node, shape)
     if node.root.name != "last":
@@ -59,7 +59,8 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     return Draft(node.span, unique, shape, tokens, model, drawn, site, behind, law, carried, scores)  # type: ignore[arg-type]
 
 
-def _free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
+def free(ctx: Context, scope: Scope, name: syntax.Ident) -> None:
+    """A name that a draft may have; fails otherwise."""
     if name.name in WORDS:
         ctx.fail("reserved-name", f"`{name.name}` is a word of the language", name.span, help="choose another name")
     found = scope.find(name.name)
@@ -219,7 +220,9 @@ def _rule(ctx: Context, draft: DraftName, node: syntax.Accept) -> Rule:
         ctx.fail("unknown-rule", f"there is no rule `{node.rule.name}`", node.rule.span, help=help)
     also = (Label(draft.span, "drafted here"),)
     if not draft.drawn:
-        title = f"`{rule}` reads what the tokens were drawn from, and these were not drawn"
+        joined = draft.tree.growth is not None
+        why = "joined drafts have no law of their own" if joined else "these were not drawn"
+        title = f"`{rule}` reads what the tokens were drawn from, and {why}"
         help = f"`accept {node.draft.name} where token == parent.p.token` fits every draft"
         ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)
     if draft.tree.growth is not None:

@@ -215,6 +215,8 @@ def simple(node: syntax.Stmt) -> str:
             return f"stop when {expr(condition)}" if condition else "stop on eos"
         case syntax.Draft():
             return _draft(node)
+        case syntax.Join(_, name, parts):
+            return f"draft {name.name} = {' union '.join(part.name for part in parts)}"
         case syntax.Given(_, name, value):
             return f"{name.name} = {expr(value)}"
         case syntax.Accept():

@@ -37,7 +37,12 @@ def _body(body: tuple[Stmt, ...], known: Known) -> Iterator[Diagnostic]:
     """Goes through a body; `known` is changed on the way."""
     for node in body:
         match node:
-            case Draft(name=name):
+            case Draft(name=name, of=parts):
+                yield from _again(node, known)
+                for part in parts:
+                    if (ended := known[part].ended) is not None:
+                        yield _stale("is joined", node.span, ended)
+                    known[part] = replace(known[part], accepted=True)  # with the whole
                 known[name] = Open(node)
             case Call(feed=Nodes(draft=name), name=str(call)):
                 if (ended := known[name].ended) is not None:
@@ -61,6 +66,15 @@ def _body(body: tuple[Stmt, ...], known: Known) -> Iterator[Diagnostic]:
                     yield from _body(node.body, inner)
                     yield from _left(inner, known)
                     known.update({name: inner[name] for name in known})
+
+
+def _again(node: Draft, known: Known) -> Iterator[Diagnostic]:
+    """A model has one draft of a text: it was fed the text's end for that one."""
+    for other in known.values():
+        if node.model is not None and (other.draft.model, other.ended) == (node.model, None) and other.draft != node:
+            also = (Label(head(other.draft.span), "first here"),)
+            title, help = f"`{node.model}` drafts twice behind one text", "one larger tree, or a third model"
+            yield Diagnostic("draft-union", title, Label(head(node.span)), also, help)
 
 
 def _end(known: Known, span: Span) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcompile.diagnostic import Label, suggest
-from dcompile.dsl import branches, dists, drafts, inline, loops, permuted, syntax, tables
+from dcompile.dsl import branches, dists, drafts, inline, joining, loops, permuted, syntax, tables
 from dcompile.dsl.calls import call
 from dcompile.dsl.scope import (
     WORDS,
@@ -63,7 +63,7 @@ def block(ctx: Context, scope: Scope, body: tuple[syntax.Stmt, ...]) -> tuple[St
         try:
             out += statement(ctx, scope, node)
         except Failed:
-            if isinstance(node, (syntax.Assign, syntax.Draft)) and scope.find(node.name.name) is None:
+            if isinstance(node, (syntax.Assign, syntax.Draft, syntax.Join)) and scope.find(node.name.name) is None:
                 scope.names[node.name.name] = Broken()
     return tuple(out)
 
@@ -83,6 +83,9 @@ def statement(ctx: Context, scope: Scope, node: syntax.Stmt) -> list[Stmt]:
             return [branches.branches(ctx, scope, node, block)]
         case syntax.Draft():
             return [drafts.draft(ctx, scope, node)]
+        case syntax.Join():
+            drafts.free(ctx, scope, node.name)
+            return [joining.join(ctx, scope, node)]
         case syntax.Accept():
             return [drafts.accept(ctx, scope, node)]
         case syntax.Fill():

@@ -65,7 +65,7 @@ def drafting(draw: st.DrawFn, drafter: bool | None = None) -> str:
         "repeat {",
         f"start = found({draw(st.integers(1, 2))})",
     ]
-    body = draw(ruled() if second else st.one_of(conditioned(), kept()))
+    body = draw(st.one_of(ruled(), joined("small")) if second else st.one_of(conditioned(), kept(), joined(None)))
     after = draw(st.lists(st.sampled_from(AFTER), max_size=3, unique=True))
     return "\n".join([*head, *body, *after, "} until eos", "}"]) + "\n"
 
@@ -76,6 +76,20 @@ def conditioned(draw: st.DrawFn) -> list[str]:
     tokens, condition = draw(st.sampled_from(TOKENS)), draw(st.sampled_from(CONDITIONS))
     shape = draw(st.sampled_from(SHAPES))
     return [f"draft t = {shape} from last {{ token = {tokens} }}", "p = lm(t)", f"accept t where {condition}"]
+
+
+@st.composite
+def joined(draw: st.DrawFn, model: str | None) -> list[str]:
+    """Two drafts, or three, that are verified as one."""
+    shape, tokens = st.sampled_from(SHAPES), st.sampled_from(TOKENS)
+    names = ["a", "b", *draw(st.sampled_from([[], ["c"]]))]
+    parts = [f"draft {name} = {draw(shape)} from last {{ token = {draw(tokens)} }}" for name in names]
+    if model is not None:
+        grown = draw(st.sampled_from([*SHAPES, "beam(2, 2, 5)", "beam(3, 2, 4, gain: 0.3)"]))
+        parts[draw(st.integers(0, len(parts) - 1))] = f"draft m = {grown} from last by {model}"
+        names = [part.split()[1] for part in parts]
+    condition = draw(st.sampled_from(CONDITIONS))
+    return [*parts, f"draft t = {' union '.join(names)}", "p = lm(t)", f"accept t where {condition}"]
 
 
 @st.composite

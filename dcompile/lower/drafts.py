@@ -19,6 +19,7 @@ from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
 from dcompile.lower.frames import bias_of, look, places, store
 from dcompile.lower.growing import grow
+from dcompile.lower.joining import join
 from dcompile.lower.marginals import grow_by_scores
 from dcompile.lower.regions import last_slot
 from dcompile.lower.trees import alive, ancestors, chances, column, path_to, unbroken
@@ -42,6 +43,8 @@ def draft(ctx: Context, stmt: Draft) -> None:
 
 
 def _maker(stmt: Draft) -> Callable[[Context, Draft, Nodes], Nodes]:
+    if stmt.of:
+        return join
     if stmt.scores is not None:
         return grow_by_scores
     if stmt.model is None:

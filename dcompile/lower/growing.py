@@ -158,7 +158,7 @@ def kept(nodes: Nodes, seen: Seen) -> Nodes:
         _headed(first if n else nodes.tokens[:, :1], x, short) for n, x in enumerate(found)
     )
     live = _headed(torch.ones(batch, 1, dtype=torch.bool), live, short)
-    grown = Grown(parents, ranks, depths, _above(parents, nodes.tree.depth))
+    grown = Grown(parents, ranks, depths, stands_above(parents, nodes.tree.depth))
     return replace(nodes, tokens=tokens, live=live, grown=grown)
 
 
@@ -168,7 +168,7 @@ def _headed(first: Tensor, behind: Tensor, short: int) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def _above(parents: Tensor, depth: int) -> Tensor:
+def stands_above(parents: Tensor, depth: int) -> Tensor:
     """Which nodes stand above each one or are it [B, n, n]: a step up, doubled as often as the depth asks for."""
     size = parents.shape[1]
     up = (torch.arange(size).reshape(1, 1, -1) == parents.unsqueeze(2)) | _same(size)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dcompile.reference import appended, drafter, paths
+from dcompile.reference import appended, drafter, joining, paths
 from dcompile.reference.expressions import number
 from dcompile.reference.forward import logits_of, states
 from dcompile.reference.row import Drafted, Row
@@ -21,6 +21,9 @@ def draft(row: Row, stmt: Draft) -> None:
         stmt.tree, root, [row.tokens[root]] + [-1] * (stmt.tree.size - 1), [True] + [False] * (stmt.tree.size - 1)
     )
     row.drafts[stmt.name] = drafted
+    if stmt.of:
+        row.drafts[stmt.name] = joining.joined(row, stmt, root)
+        return
     if stmt.tree.growth is not None:
         row.drafts[stmt.name] = drafter.grown(row, stmt, root)
         return

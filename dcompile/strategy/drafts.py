@@ -113,6 +113,9 @@ class Draft(Stmt):
     `rows`: what is appended behind each node (`tree` has nodes for it).
     By `scores` (of the row, or over the nodes of a chain as deep as the tree), where the tree grows (`Tree.growth`):
     those at depth d, by their softmax, say how likely each token is there, whatever stands above; `drawn` is `top`.
+    By other drafts of the turn (`of`): their nodes below the root one behind the other, each with the token, the depth
+    and the rank that it has there. A live one whose whole text an earlier draft has too is dead, and what stands below
+    it stands below that one.
 
     `own`: further values of each node by name, found before its token, in order; a later one and `tokens` read them
     (`Own`), and so do the nodes below. At the root they are the row's variables of these names.
@@ -128,6 +131,7 @@ class Draft(Stmt):
     law: Expr | None = None
     own: tuple[tuple[str, Expr], ...] = ()
     scores: Expr | None = None
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,14 @@ class Draft(Stmt):
 
 
 @dataclass(frozen=True)
+class Join(Stmt):
+    """`draft name = part union part ...`."""
+
+    name: Ident
+    parts: tuple[Ident, ...]
+
+
+@dataclass(frozen=True)
 class Accept(Stmt):
     """`accept draft where condition`, `accept draft by rule(arguments) [or where condition]`."""
 

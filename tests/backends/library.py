@@ -79,6 +79,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "local_leap": ("tiny-llada", {"block": 16}),
     "lookahead": (LLAMA, {"window": 4, "ngram": 3, "guesses": 2}),
     "lookup_recycling": (LLAMA, {"width": 4, **SMALL}),
+    "lookup_union": (LLAMA, {"width": 4, **SMALL}),
     "maskgit": ("tiny-llada", {"steps": 6}),
     "medusa": (LLAMA, {**SMALL, "head": heads(4)}),
     "medusa_typical": (LLAMA, {**SMALL, "head": heads(4), "epsilon": 0.02}),
