@@ -6,12 +6,13 @@ amax(softmax(x))        ->  1 / total
 gather(softmax(x), t)   ->  exp(gather(x, t) - max) / total
 best_two(softmax(x))    ->  exp(best_two(x) - max) / total
 -sum(p log p)           ->  log(total) - weighed / total
+sum(exp(x - max))       ->  total, as log-probabilities that are stored have it
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import fx
@@ -35,6 +36,8 @@ class FuseScores(Pass):
                 for node in list(module.graph.nodes):
                     if node.target is aten.softmax.int and node.args[1] == -1:
                         _fuse(module.graph, node)
+                    elif (x := _totalled(node)) is not None:
+                        _total(module.graph, node, x)
             tidy(graph.module)
         return program
 
@@ -57,6 +60,27 @@ def _fuse(graph: fx.Graph, softmax: fx.Node) -> None:
                 user.replace_all_uses_with(best)
         elif kind in ("prob", "two"):
             _probabilities(graph, user, x, total)
+
+
+def _totalled(node: fx.Node) -> fx.Node | None:
+    """x of sum(exp(x - amax(x))) along the last axis, which stays, where nothing else reads the exponentials."""
+    powers = _operand(node, aten.sum.dim_IntList, [-1], True)
+    shifted = None if powers is None or len(powers.users) > 1 else _operand(powers, aten.exp.default)
+    if shifted is None or shifted.target is not aten.sub.Tensor or not isinstance(shifted.args[1], fx.Node):
+        return None
+    x = arguments(shifted)[0]
+    return x if _operand(shifted.args[1], aten.amax.default, [-1], True) is x else None
+
+
+def _operand(node: fx.Node, target: Any, *rest: Any) -> fx.Node | None:
+    """What an operation with these further arguments is on; None of another."""
+    fits = node.target is target and list(node.args[1:]) == list(rest) and not node.kwargs
+    return arguments(node)[0] if fits else None
+
+
+def _total(graph: fx.Graph, total: fx.Node, x: fx.Node) -> None:
+    with graph.inserting_before(total):
+        total.replace_all_uses_with(emit(graph, EXP_SUMS, x, False, like=total))
 
 
 def _kind(user: fx.Node) -> str:

@@ -52,11 +52,24 @@ def assign(ctx: Context, stmt: Assign) -> None:
     """Set a wide state, for all slots that it holds."""
     state = _state(ctx, stmt.name)
     frame = _around(ctx, state)
+    if _start(state) == NONE:
+        ctx.put(stmt.name, _in_block(ctx, stmt.value, frame).expand(ctx.batch, frame.width, ctx.model.facts.vocab))
+        return
     new = ctx.value(stmt.value, frame).expand(ctx.batch, frame.width, ctx.model.facts.vocab)
     if frame.start is not None:
         inside = block(ctx, next(iter(ctx.blocks)), frame)
         new = torch.where(inside.unsqueeze(-1), new, _start(state))
     ctx.put(stmt.name, new)
+
+
+def _in_block(ctx: Context, expr: Expr, frame: Frame) -> Tensor:
+    """A distribution on the slots that a state holds [B, W, V]; where these are a block's, none outside of it."""
+    if frame.start is None:
+        return ctx.value(expr, frame)
+    inside = block(ctx, next(iter(ctx.blocks)), frame)
+    if isinstance(expr, Score):
+        return whole(ctx, expr, frame, inside)
+    return torch.where(inside.unsqueeze(-1), ctx.value(expr, frame), NONE)
 
 
 def adjust(ctx: Context, stmt: Adjust) -> None:
@@ -66,29 +79,34 @@ def adjust(ctx: Context, stmt: Adjust) -> None:
     ctx.dists[stmt.name] = replace(dist, adjusted=(*dist.adjusted, added))
 
 
-def whole(ctx: Context, expr: Score, frame: Frame) -> Tensor:
-    """A call's distribution on the slots of a frame [B, W, V], none where it cannot be read."""
+def whole(ctx: Context, expr: Score, frame: Frame, within: Tensor | None = None) -> Tensor:
+    """A call's distribution on the slots of a frame [B, W, V], none where it cannot be read, nor outside of `within`
+    [B, W], which is of the frame unsorted."""
     dist, base = ctx.dists[expr.dist], frame.unsorted
     logits = logits_at(ctx, dist, base)
     if expr.warped:
         logits = warped_if(ctx, dist, logits, temperature(ctx, dist))
     shifted = logits - torch.amax(logits, -1, keepdim=True)
     total = torch.log(torch.exp(shifted).sum(-1, keepdim=True))
-    kept = torch.clamp(shifted - total, min=LEAST)
     fed = dist.fed
     if dist.shift or base.key != dist.frame.key:
         everywhere = store(ctx, torch.zeros(ctx.batch, ctx.capacity, dtype=torch.bool), dist.frame, fed)
         fed = look(ctx, behind(everywhere) if dist.shift else everywhere, base)
-    return resorted(torch.where(fed.unsqueeze(-1), kept, NONE), frame)
+    known = fed if within is None else fed & within
+    # A number a row tells none: all is above NONE with it. To choose would be one more sweep over the vocabulary.
+    less = torch.where(known.unsqueeze(-1), total, total + (LEAST - 1.5 * NONE))
+    return resorted(torch.maximum(shifted, total + LEAST) - less, frame)
 
 
 def divergence(ctx: Context, expr: Divergence, frame: Frame) -> Tensor:
     """KL(left || right) on the slots of a frame [B, W]; computed where both can be known."""
-    around = _known_on(ctx, expr)
+    around, base = _known_on(ctx, expr), frame.unsorted
     if around is not None and around.width < frame.width:
         nowhere = torch.full((ctx.batch, ctx.capacity), 3.0e38)
         return look(ctx, store(ctx, nowhere, around, divergence(ctx, expr, around)), frame)
-    left, right = (ctx.value(e, frame.unsorted) for e in (expr.left, expr.right))
+    within = around is not None and around.key == base.key  # outside of the block one side is none, so the other may be
+    sides = expr.left, expr.right
+    left, right = (_in_block(ctx, e, base) if within and isinstance(e, Score) else ctx.value(e, base) for e in sides)
     known = (left[:, :, 0] < NONE) & (right[:, :, 0] < NONE)
     result = torch.where(known, (torch.exp(left) * (left - right)).sum(-1), 3.0e38)
     return result if frame.sorted_by is None else torch.gather(result, 1, frame.sorted_by)

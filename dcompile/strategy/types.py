@@ -31,4 +31,4 @@ INT, FLOAT, BOOL, TOKEN = Type("int"), Type("float"), Type("bool"), Type("token"
 REGION, FIELD, TOKENS = Type("bool", True), Type("float", True), Type("token", True)
 VECTOR, VECTORS, SCORES = Type("vector"), Type("vector", True), Type("scores")
 DIST, TABLE = Type("dist", True, True), Type("float", True, True)
-NONE = 1.0  # no logarithm of a probability
+NONE = 1.0  # it and all above: no logarithm of a probability

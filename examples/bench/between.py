@@ -14,7 +14,9 @@ import argparse
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -22,6 +24,7 @@ from planted import CALM, PLANTED, SIZES, planted
 
 import dcompile
 from dcompile.artifact import open_artifact
+from dcompile.explain.events import CONTROL
 from dcompile.feed import feed
 from dcompile.options import Options, requests
 
@@ -91,11 +94,27 @@ def profile(artifact: Path, prompt: list[int], args: argparse.Namespace) -> Coun
         session = ort.InferenceSession(str(artifact / "main.onnx"), settings)
         session.run(None, {port.name: inputs[port.name] for port in session.get_inputs()})
         events = json.loads(Path(session.end_profiling()).read_text())
+    return by_origin(e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time"))
+
+
+def by_origin(events: Iterable[dict[str, Any]]) -> Counter[str]:
+    """Microseconds by origin. The nodes inside of loops and branches count by themselves; of a loop that a line of the
+    strategy makes, what its nodes leave (starting turns, copying) counts as well."""
     times: Counter[str] = Counter()
-    for event in events:
-        kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-        if kernel and event["args"]["op_name"] not in ("Loop", "If"):  # the nodes of their bodies count by themselves
-            times[event["name"].partition("/")[0] if "/" in event["name"] else "-"] += event["dur"]
+    open_: list[tuple[int, str]] = []  # loops and branches that an event may lie in: their ends and origins
+    for event in sorted(events, key=lambda e: (e["ts"], -e["dur"])):
+        place = event["name"].partition("/")[0] if "/" in event["name"] else "-"
+        open_ = [(end, outer) for end, outer in open_ if end > event["ts"]]
+        if event["args"]["op_name"] not in CONTROL:
+            times[place] += event["dur"]
+            if open_ and open_[-1][1] != "-":
+                times[open_[-1][1]] -= event["dur"]
+            continue
+        if place != "-":
+            times[place] += event["dur"]
+            if open_ and open_[-1][1] != "-":
+                times[open_[-1][1]] -= event["dur"]
+        open_.append((event["ts"] + event["dur"], place))
     return times
 
 

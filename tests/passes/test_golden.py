@@ -46,7 +46,8 @@ def head(_: Recorder, x: Tensor, n: Tensor) -> list[Tensor]:
 def scores(_: Recorder, x: Tensor, n: Tensor) -> list[Tensor]:
     probs = torch.softmax(x, -1)
     entropy = -(probs * torch.log(torch.clamp(probs, min=1e-38))).sum(-1)
-    return [probs.amax(-1), entropy, torch.ops.dcompile.best_two(probs)]
+    total = torch.exp(x - torch.amax(x, -1, keepdim=True)).sum(-1, keepdim=True)
+    return [probs.amax(-1), entropy, torch.ops.dcompile.best_two(probs), torch.log(total)]
 
 
 def invariant(recorder: Recorder, x: Tensor, n: Tensor) -> list[Tensor]:

@@ -8,6 +8,8 @@ import dcompile.ops  # noqa: F401  (defines the operations of our own)
 from dcompile.ops import FLOOR
 from tests.backends.op_cases.inputs import INTS, TIES, B, Case, J, K, N, X, floats, with_
 
+FEW = torch.cat([floats(2, 7), torch.full((2, 19993), FLOOR)], 1)  # what top-k leaves of a vocabulary
+
 CASES: dict[str, Case] = {
     f"{name}_{kind}": (with_(name, *args), (x,))
     for name in ("sum", "mean", "amax", "amin")
@@ -55,6 +57,9 @@ CASES |= {
     "order_zeros": (torch.ops.dcompile.order, (torch.tensor([[0.0, -0.0, 0.0, -0.0]]),)),
     "exp_sums": (lambda x: torch.ops.dcompile.exp_sums(x, True), (floats(2, 3, 50),)),
     "exp_sums_wide": (lambda x: torch.ops.dcompile.exp_sums(x, False), (floats(1, 3, 20001),)),
+    "exp_sums_odd": (lambda x: torch.ops.dcompile.exp_sums(x, False), (floats(3, 20011),)),  # a prime
+    "exp_sums_of_few": (lambda x: torch.ops.dcompile.exp_sums(x, True), (FEW,)),
+    "exp_sums_rows": (lambda x: torch.ops.dcompile.exp_sums(x, False), (5 * floats(1, 32, 10240),)),
     "exp_sums_weighed_wide": (lambda x: torch.ops.dcompile.exp_sums(x, True), (floats(2, 9000),)),
     "best": (
         lambda x: torch.ops.dcompile.best(x, 3),
