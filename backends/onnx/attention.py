@@ -1,9 +1,7 @@
 """Attention over keys and values that lie in parts: ONNX' own operation, or products whose scores are joined.
 
-`Attention` is one node where the products are a dozen, and its kernel is the faster one; but it joins the cached part
-and the fresh one by copying both. So a few queries over a long cache go by products instead (measured on two cores
-with 9 heads of 64: one query over 1000 slots 6.5 ms a call for 30 layers against 9 ms, over 400 slots the other way
-round). How much of a cache is live may be known only at run time; then the model holds both, and looks.
+`Attention` is one node where the products are a dozen, and for many queries its kernel is the faster one; but it joins
+the cached part and the fresh one by copying both. So a few queries over two parts go by products, of any length.
 """
 
 from __future__ import annotations
@@ -22,10 +20,7 @@ from dcompile.ops import FLOOR
 
 aten = torch.ops.aten
 
-FEW = 4  # queries, up to which
-LONG = 640  # slots are too many to copy
-APART = 4  # heads that share keys, up to which a single query of each is multiplied by itself
-INT64_MAX = 2**63 - 1
+FEW = 4  # queries, up to which nothing is copied
 
 Parts = Sequence[Typed]
 
@@ -33,21 +28,9 @@ Parts = Sequence[Typed]
 def attend(at: Scope, out: Typed, q: Typed, k: Parts, v: Parts, bias: Parts, scale: float) -> ir.Value:
     """`dcompile::attend`: q [B, H, W, D], parts [B, G, N_i, D], bias [B or 1, 1, W or 1, N_i]."""
     mask = _joined(at, bias)
-    if len(k) > 2:
-        return by_products(at, q, k, v, mask, scale)
-    if len(k) == 1 or q.shape[2] > FEW or k[0].shape[2] <= LONG:
+    if len(k) == 1 or (len(k) == 2 and q.shape[2] > FEW):
         return in_one(at, q, k, v, mask, scale)
-    live = at.model.fronts.get(k[0].value)
-    if live is None:
-        return by_products(at, q, k, v, mask, scale)
-    yes, no = (Scope(at.model, f"{at.name}.{side}", at) for side in ("long", "short"))
-    long = Typed(by_products(yes, q, k, v, mask, scale), out.dtype, out.shape)
-    short = Typed(in_one(no, q, k, v, mask, scale), out.dtype, out.shape)
-    graphs: dict[str, Any] = {
-        "then_branch": yes.finish([], [(long, "long")]),
-        "else_branch": no.finish([], [(short, "short")]),
-    }
-    return at.op("If", _is_long(at.home(live), live), name="attend", **graphs)
+    return by_products(at, q, k, v, mask, scale)
 
 
 def _joined(at: Scope, bias: Parts) -> Typed:
@@ -65,10 +48,6 @@ def _spread(at: Scope, bias: Typed, lead: tuple[int, ...]) -> Typed:
     return Typed(value, bias.dtype, (*lead, bias.shape[3]))
 
 
-def _is_long(at: Scope, live: ir.Value) -> ir.Value:
-    return at.once(("long", live), lambda: at.op("Greater", live, at.ints(LONG)))
-
-
 def in_one(at: Scope, q: Typed, k: Parts, v: Parts, mask: Typed, scale: float) -> ir.Value:
     """The operation of ONNX; the cached part is what it calls the past (it asks for the joined keys and values)."""
     past = (k[0], v[0]) if len(k) == 2 else ()
@@ -78,43 +57,30 @@ def in_one(at: Scope, q: Typed, k: Parts, v: Parts, mask: Typed, scale: float) -
 
 
 def by_products(at: Scope, q: Typed, k: Parts, v: Parts, mask: Typed, scale: float) -> ir.Value:
-    """The scores of the parts are joined, never keys or values.
-
-    Heads that share keys become rows of one product. With a single query and few of them, each is a product of its
-    own instead: a vector times a matrix, which MLAS does without packing the matrix (0.7 of the time).
-    """
+    """The scores of the parts are joined, never keys or values. Heads that share keys become rows of one product."""
     batch, heads, width, dim = q.shape
     groups, sizes = k[0].shape[1], [part.shape[2] for part in k]
-    shared = heads // groups
-    fixed = all(part.value not in at.model.fronts for part in k)
-    apart = width == 1 and 1 < shared <= APART
-    lead = (batch, groups, shared, width) if apart else (batch, groups, shared * width)
-    if apart:
-        q = Typed(at.op("Mul", q, at.constant(scale, q.dtype)), q.dtype, q.shape)
-        k, v = ([_for_each_head(at, part) for part in parts] for parts in (k, v))
+    lead = (batch, groups, heads // groups * width)
     rows = at.reshape(q, (*lead, dim))
-    parts = [product(at, rows, part, q.dtype, flip=True, scale=1 if apart else scale) for part in k]
-    scores = Typed(at.join(parts, axis=len(lead)), q.dtype, (*lead, sum(sizes)))
-    weights = _weights(at, scores, mask, (batch, heads, width, sum(sizes)))
-    shares = _shares(at, weights, sizes, len(lead), fixed)
+    parts = [product(at, rows, part, q.dtype, flip=True, scale=scale) for part in k]
+    scores = Typed(at.join(parts, axis=3), q.dtype, (*lead, sum(sizes)))
+    weights = _weights(at, scores, mask, (batch, heads, width))
+    shares = [weights]
+    if len(k) > 1:
+        shares = at.ops("Split", weights, _sizes(at, k), outputs=len(k), axis=3)
     terms = [product(at, share, part, q.dtype) for share, part in zip(shares, v, strict=True)]
     total = terms[0]
     for term in terms[1:]:
         total = at.op("Add", total, term)
-    return at.reshape(Typed(total, q.dtype, (*lead, dim)), (batch, heads, width, dim))
+    return at.reshape(Typed(total, q.dtype, (*lead, dim)), q.shape)
 
 
-def _shares(at: Scope, weights: ir.Value, sizes: Sequence[int], axis: int, fixed: bool) -> Sequence[ir.Value]:
-    """The weights of each part; counted from the end where the length of the first part is known only at run time."""
-    if len(sizes) == 1:
-        return [weights]
-    if fixed:
-        return at.ops("Split", weights, at.ints(*sizes), outputs=len(sizes), axis=axis)
-    ends = [-sum(sizes[i + 1 :]) for i in range(len(sizes))]
-    starts = [0, *ends[:-1]]
-    stops = [*ends[:-1], INT64_MAX]
-    cuts = zip(starts, stops, strict=True)
-    return [at.op("Slice", weights, at.ints(a), at.ints(b), at.ints(axis)) for a, b in cuts]
+def _sizes(at: Scope, k: Parts) -> ir.Value:
+    """How many slots each part has: of a front, how many are live."""
+    if all(part.value not in at.model.fronts for part in k):
+        return at.ints(*[part.shape[2] for part in k])
+    counts = [at.model.fronts.get(part.value) or at.ints(part.shape[2]) for part in k]
+    return at.once(("sizes", *counts), lambda: at.op("Concat", *counts, axis=0, name="sizes"))
 
 
 def front(at: Scope, out: Typed, x: Typed, count: Typed, axis: int, fill: float) -> ir.Value:
@@ -124,20 +90,11 @@ def front(at: Scope, out: Typed, x: Typed, count: Typed, axis: int, fill: float)
     return value
 
 
-def _for_each_head(at: Scope, part: Typed) -> Typed:
-    """With an axis of one behind the second: [B, G, N, D] -> [B, G, 1, N, D]; of a front where that is cut."""
-    home = at.home(part.value) if part.value in at.model.fronts else at
-    value = home.once(("head", part.value), lambda: home.op("Unsqueeze", part, home.ints(2), name="head"))
-    return Typed(value, part.dtype, (*part.shape[:2], 1, *part.shape[2:]))
-
-
-def _weights(at: Scope, scores: Typed, masks: Typed, spread: tuple[int, ...]) -> ir.Value:
-    """The softmax of masked scores. The masks fit [batch, heads, width, n], and with one query other forms too."""
-    if scores.rank == 5:
-        return at.op("Softmax", at.op("Add", scores, _for_each_head(at, masks)), axis=4)
-    if spread[2] == 1:
+def _weights(at: Scope, scores: Typed, masks: Typed, queries: tuple[int, int, int]) -> ir.Value:
+    """The softmax of masked scores; the masks fit those of [batch, heads, width], and as they are with one query."""
+    if queries[2] == 1:
         return at.op("Softmax", at.op("Add", scores, masks), axis=3)
-    apart = at.op("Reshape", scores, at.ints(*spread[:3], -1))
+    apart = at.op("Reshape", scores, at.ints(*queries, -1))
     weights = at.op("Softmax", at.op("Add", apart, masks), axis=3)
     return at.op("Reshape", weights, at.ints(*scores.shape[:3], -1))
 
