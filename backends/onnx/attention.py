@@ -65,7 +65,7 @@ def by_products(at: Scope, q: Typed, k: Parts, v: Parts, mask: Typed, scale: flo
     parts = [product(at, rows, part, q.dtype, flip=True, scale=scale) for part in k]
     scores = Typed(at.join(parts, axis=3), q.dtype, (*lead, sum(sizes)))
     weights = _weights(at, scores, mask, (batch, heads, width))
-    shares = [weights]
+    shares: Sequence[ir.Value] = [weights]
     if len(k) > 1:
         shares = at.ops("Split", weights, _sizes(at, k), outputs=len(k), axis=3)
     terms = [product(at, share, part, q.dtype) for share, part in zip(shares, v, strict=True)]
