@@ -28,6 +28,7 @@ BODIES = {
         for b in blocks(answer, 4) {
           p = lm(everything)
           before = p
+          commit p.token at top(masked in b, 1, by: p.max)
           for c in blocks(b, 2) {
             q = lm(everything)
             commit q.token at top(masked, 1, by: kl(q, before))
@@ -36,7 +37,7 @@ BODIES = {
           }
           r = lm(b)
           commit r.token at masked in b where kl(r, before) < 1
-          overwrite r.token at take(b, by: kl(r, before) desc, atmost: 1)
+          overwrite r.token at b where kl(r, before) > 0.01
         }""",
     "a whole canvas, known in part": """
         state before: dist = none
