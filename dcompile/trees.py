@@ -68,6 +68,15 @@ class Tree:
         return self.ahead.count(0)
 
     @cached_property
+    def bare(self) -> Tree:
+        """The tree without its appended rows."""
+        n = self.proper
+        if n == self.size:
+            return self
+        facts = tuple((name, numbers[:n]) for name, numbers in self.facts if name != AHEAD)
+        return Tree(self.parents[:n], self.ranks[:n], facts)
+
+    @cached_property
     def ahead(self) -> tuple[int, ...]:
         """Which of the rows appended behind a node each one is, from 1; 0 of a node that holds a token."""
         return dict(self.facts).get(AHEAD, (0,) * self.size)

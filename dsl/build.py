@@ -188,7 +188,8 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return syntax.Join(self._span(meta), name, tuple(parts))
 
     def drafted(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
-        return tuple(n for n in c if n is not None), None, None
+        *given, drawn = c
+        return tuple(n for n in given if n is not None), None, self._maybe(drawn)
 
     def given(self, meta: Meta, c: list[Any]) -> syntax.Given:
         return syntax.Given(self._span(meta), self._ident(c[0]), c[1])

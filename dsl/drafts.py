@@ -13,14 +13,13 @@ from dcompile.dsl.scope import (
     Distribution,
     DraftName,
     Failed,
-    Frame,
     ModelName,
     Scope,
     Variable,
     lookup,
 )
 from dcompile.dsl.values import described, expression, value
-from dcompile.strategy import REGION, TOKENS, Accept, Draft, Drawn, Expr, Nodes, Rule, Stmt, Type
+from dcompile.strategy import REGION, TOKENS, Accept, Draft, Drawn, Expr, Nodes, Rule, Stmt
 from dcompile.trees import Tree
 
 DRAWN: tuple[Drawn, ...] = ("sample", "distinct", "top", "greedy")
@@ -45,11 +44,14 @@ def draft(ctx: Context, scope: Scope, node: syntax.Draft) -> Stmt:
     if node.model is not None:
         model, drawn = _drafter(ctx, scope, node.model), _drawn(ctx, node.drawn)
         if shape.growth is not None:
-            if node.drawn is not None and drawn != "top":
-                ctx.fail("unknown-argument", "a beam takes the likeliest tokens", node.drawn.span, help="`drawing top`")
+            _only_top(ctx, node.drawn)
             drawn = "top"
     elif shape.growth is not None:
         scores, drawn = marginals.scores(ctx, scope, node), "top"
+        _only_top(ctx, node.drawn)
+    elif any(line.name.name == "scores" for line in node.given):
+        scores, own = marginals.drawn_from(ctx, scope, node, unique, shape)
+        drawn = _drawn(ctx, node.drawn)
     else:
         tokens, law, own = _given(ctx, scope, node, unique, shape)
         drawn = "sample" if law is not None else ""
@@ -82,13 +84,13 @@ def _given(
             help = "`{ h = ...; token = ... }`"
             ctx.fail("unknown-argument", "a node's own values stand before its token", given.name.span, help=help)
         found[given.name.name] = given
-    if "token" not in found and "scores" in found:
-        title = "scores choose the places of a tree that grows, and those of this one are known"
-        help = "`draft t = beam(8, 16, 16) from last { scores = ... }`, or `{ token = lm.head(h).ranked(rank) }`"
-        ctx.fail("draft-scores", title, found["scores"].span, help=help, also=(Label(node.shape.span, "this one"),))
+    if node.drawn is not None:
+        title = "these tokens are said, so there is nothing to draw from"
+        help = "`{ scores = lm.head(h) } drawing sample`"
+        ctx.fail("draft-scores", title, node.drawn.span, help=help)
     if "token" not in found:
         ctx.fail("missing-argument", "a draft says its nodes' `token`", node.span, help="`{ token = text[position] }`")
-    own, inner = _own(ctx, scope, [g for n, g in found.items() if n not in ("token", "q")], draft, shape)
+    own, inner = marginals.own(ctx, scope, [g for n, g in found.items() if n not in ("token", "q")], draft, shape)
     tokens = nodes.each(value(ctx, inner, found["token"].value, TOKENS, "what is drafted"))
     if "q" not in found:
         return tokens, None, own
@@ -98,32 +100,6 @@ def _given(
         title = "what tokens were drawn from is kept for chains, and here are siblings"
         ctx.fail("rule-draws", title, found["q"].span, help="`chain(8)`")
     return tokens, tables.law(ctx, inner, found["q"].value), own
-
-
-def _own(
-    ctx: Context, scope: Scope, lines: list[syntax.Given], draft: str, shape: Tree
-) -> tuple[dict[str, Expr], Scope]:
-    """A node's own values by the unique names of the row's variables, and where the token may read them."""
-    variables = [_carried(ctx, scope, line.name) for line in lines]
-    frame = Frame("draft", None, tuple(dict(shape.facts)), {v.name: draft for v in variables})
-    inner, found = scope.framed(frame), {}
-    for line, variable in zip(lines, variables, strict=True):
-        what = f"`{line.name.name}` of each node"
-        found[variable.name] = nodes.each(value(ctx, inner, line.value, Type(variable.type.base, True), what))
-        frame.given.add(variable.name)
-    return found, inner
-
-
-def _carried(ctx: Context, scope: Scope, name: syntax.Ident) -> Variable:
-    """The row's variable that the root has for its own."""
-    found = (scope.find(name.name) or (None, None))[1]
-    if isinstance(found, Broken):
-        raise Failed
-    if not isinstance(found, Variable) or found.type.each:
-        title = f"`{name.name}` is no variable of the row, so the root has none of its own"
-        help = f"`state {name.name}: float[hidden] = 0`, and set it behind `accept`; the token is `token`"
-        ctx.fail("unknown-name", title, name.span, help=help)
-    return found
 
 
 def _drafter(ctx: Context, scope: Scope, name: syntax.Ident) -> str:
@@ -139,6 +115,11 @@ def _drafter(ctx: Context, scope: Scope, name: syntax.Ident) -> str:
         also = (Label(binding.use.span, "declared here"),)
         ctx.fail("draft-model", "a causal model drafts", name.span, help=f"`model {name.name}: causal`", also=also)
     return binding.use.name
+
+
+def _only_top(ctx: Context, drawn: syntax.Ident | None) -> None:
+    if drawn is not None and _drawn(ctx, drawn) != "top":
+        ctx.fail("unknown-argument", "a beam takes the likeliest tokens", drawn.span, help="`drawing top`")
 
 
 def _drawn(ctx: Context, name: syntax.Ident | None) -> Drawn:

@@ -148,7 +148,7 @@ class Writer:
             case syntax.If():
                 self.branch(node, "if", indent)
             case syntax.Draft(given=given) if any(g.name.name not in ("token", "q") for g in given):
-                self.body(_drafted(node), given, node.root.span.end, node.span.end, indent)
+                self.body(_drafted(node), given, node.root.span.end, node.span.end, indent, _drawing(node).strip())
             case _:
                 self.put(simple(node), node.span.end, indent)
 
@@ -233,8 +233,12 @@ def simple(node: syntax.Stmt) -> str:
 def _draft(node: syntax.Draft) -> str:
     head = _drafted(node)
     if node.model is not None:
-        return f"{head} by {node.model.name}" + (f" drawing {node.drawn.name}" if node.drawn else "")
-    return f"{head} {{ {'; '.join(map(simple, node.given))} }}"
+        return f"{head} by {node.model.name}{_drawing(node)}"
+    return f"{head} {{ {'; '.join(map(simple, node.given))} }}{_drawing(node)}"
+
+
+def _drawing(node: syntax.Draft) -> str:
+    return f" drawing {node.drawn.name}" if node.drawn else ""
 
 
 def _drafted(node: syntax.Draft) -> str:

@@ -192,7 +192,7 @@ def _placed(strategy: Strategy) -> Iterator[tuple[object, Tree]]:
     for stmt in statements:
         if isinstance(stmt, (Draft, Accept, Fill)):
             tree = stmt.tree if isinstance(stmt, Draft) else trees.get(stmt.draft or "", chain(0))
-            if isinstance(stmt, Draft) and stmt.scores is not None:
+            if isinstance(stmt, Draft) and stmt.scores is not None and tree.growth is not None:
                 tree = chain(tree.depth)
             for node in walk(stmt):
                 seen.add(id(node))

@@ -42,6 +42,11 @@ AFTER = [
     "weights[t.parent.token] = p.prob(t.token) + weights[t.token] where t.rank == 0",
     "stop when seen > 9",
 ]
+SCORES = [
+    "lm.head(lm.embedding(parent.token))",
+    "lm.head(h + lm.embedding(parent.token) * depth)",
+    "lm.head(lm.embedding(text[position - 2]) - silu(h))",
+]
 RULES = ["recursive", "recursive_distinct", "kseq", "greedy", "traversal"]
 DRAWN = ["sample", "distinct", "top", "greedy"]
 
@@ -61,11 +66,14 @@ def drafting(draw: st.DrawFn, drafter: bool | None = None) -> str:
         "state law: float[4, vocab] = 0",
         "state weights: float[vocab] = 0.1",
         "state seen: int = 0",
+        "state h: float[hidden] = 0.2",
         "canvas answer = empty(length)",
         "repeat {",
         f"start = found({draw(st.integers(1, 2))})",
     ]
-    body = draw(st.one_of(ruled(), joined("small")) if second else st.one_of(conditioned(), kept(), joined(None)))
+    body = draw(
+        st.one_of(ruled(), joined("small")) if second else st.one_of(conditioned(), kept(), joined(None), headed())
+    )
     after = draw(st.lists(st.sampled_from(AFTER), max_size=3, unique=True))
     return "\n".join([*head, *body, *after, "} until eos", "}"]) + "\n"
 
@@ -104,6 +112,21 @@ def kept(draw: st.DrawFn) -> list[str]:
         *draw(st.sampled_from([[], ["law[t.depth - 1] = probs(none)"]])),
         f"row[{ahead}] = p.sample",
         f"law[{ahead}] = probs({draw(st.sampled_from(['p', 'p.warped']))})",
+    ]
+
+
+@st.composite
+def headed(draw: st.DrawFn) -> list[str]:
+    """Tokens that are drawn from scores, judged by a rule, rightly or not, or by a condition."""
+    shape, drawn = draw(st.sampled_from(SHAPES)), draw(st.sampled_from(DRAWN))
+    rules = [*RULES, "rejection", "block"] if shape.startswith("chain") else RULES
+    own = draw(st.sampled_from(["", "h = parent.h / 2 + lm.embedding(parent.token); "]))
+    ways = [f"by {draw(st.sampled_from(rules))}(p, t.q)", f"where {draw(st.sampled_from(CONDITIONS))}"]
+    return [
+        f"draft t = {shape} from last {{ {own}scores = {draw(st.sampled_from(SCORES))} }} drawing {drawn}",
+        "p = lm(t)",
+        f"accept t {draw(st.sampled_from(ways))}",
+        "h = t.last.p.hidden",
     ]
 
 

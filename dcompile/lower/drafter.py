@@ -6,6 +6,7 @@ never ahead of its target, and nothing has to be taken back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -37,14 +38,28 @@ def propose(ctx: Context, stmt: Draft, nodes: Nodes) -> Nodes:
             hidden = root(ctx, used, nodes)
         else:
             hidden, earlier = _level(ctx, used, here, earlier)
-        dist = Dist(0, call_head(used.model.head, hidden), here, False, True, None, None, dict(ctx.values), nodes.live)
-        law = scores.law(ctx, dist, here)
-        laws |= {node: law[:, n : n + 1] for n, node in enumerate(level)}
-        nodes = _children(ctx, stmt, nodes, level, (sampling.processed_if(ctx, dist, dist.logits), law), u)
+        nodes, law = drawn(ctx, stmt, nodes, level, call_head(used.model.head, hidden), u)
+        laws |= law
+    return judged_by(ctx, stmt, nodes, laws)
+
+
+def drawn(
+    ctx: Context, stmt: Draft, nodes: Nodes, level: tuple[int, ...], logits: Tensor, u: Tensor
+) -> tuple[Nodes, dict[int, Tensor]]:
+    """The children of the nodes `level` of one depth, drawn from logits [B, m, V], and each one's law [B, 1, V]."""
+    here = replace(nodes, rows=level, width=len(level))
+    dist = Dist(0, logits, here, False, True, None, None, dict(ctx.values), nodes.live)
+    law = scores.law(ctx, dist, here)
+    nodes = _children(ctx, stmt, nodes, level, (sampling.processed_if(ctx, dist, dist.logits), law), u)
+    return nodes, {node: law[:, n : n + 1] for n, node in enumerate(level)}
+
+
+def judged_by(ctx: Context, stmt: Draft, nodes: Nodes, laws: Mapping[int, Tensor]) -> Nodes:
+    """What each node's children were drawn from, where an accept asks for it."""
     if not any(isinstance(n, Accept) and n.draft == stmt.name and n.rule for n in walk(ctx.strategy.body)):
         return nodes
-    none = torch.zeros(ctx.batch, 1, used.model.facts.vocab)
-    return replace(nodes, q=torch.cat([laws.get(node, none) for node in range(tree.size)], 1))
+    none = torch.zeros(ctx.batch, 1, ctx.model.facts.vocab)
+    return replace(nodes, q=torch.cat([laws.get(node, none) for node in range(stmt.tree.size)], 1))
 
 
 def root(ctx: Context, used: Used, nodes: Nodes) -> Tensor:

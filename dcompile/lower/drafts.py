@@ -19,6 +19,7 @@ from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
 from dcompile.lower.frames import bias_of, look, places, store
 from dcompile.lower.growing import grow
+from dcompile.lower.heads import from_scores
 from dcompile.lower.joining import join
 from dcompile.lower.marginals import grow_by_scores
 from dcompile.lower.regions import last_slot
@@ -46,7 +47,7 @@ def _maker(stmt: Draft) -> Callable[[Context, Draft, Nodes], Nodes]:
     if stmt.of:
         return join
     if stmt.scores is not None:
-        return grow_by_scores
+        return from_scores if stmt.tree.growth is None else grow_by_scores
     if stmt.model is None:
         return _filled
     return propose if stmt.tree.growth is None else grow
@@ -181,14 +182,16 @@ def _deepest(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tens
 
 def _by_rule(ctx: Context, stmt: Accept, nodes: Nodes, dist: Dist) -> tuple[Tensor, Tensor]:
     assert stmt.rule is not None and nodes.q is not None
-    p = scores.law(ctx, dist, nodes)
-    u = chances(ctx, ACCEPT + stmt.site, nodes)
+    n = nodes.tree.proper  # appended rows are no part of what is judged
+    bare = replace(nodes, tree=nodes.tree.bare, width=n, tokens=nodes.tokens[:, :n], live=nodes.live[:, :n])
+    p = scores.law(ctx, dist, nodes)[:, :n]
+    u = chances(ctx, ACCEPT + stmt.site, bare)
     distinct = any(
         isinstance(n, Draft) and n.name == stmt.draft and n.drawn == "distinct" for n in walk(ctx.strategy.body)
     )
-    allowed = None if stmt.where is None else ctx.value(stmt.where, nodes)
+    allowed = None if stmt.where is None else ctx.value(stmt.where, nodes)[:, :n]
     return accepts.accept(
-        stmt.rule, nodes.tree, nodes.tokens, nodes.live, p, nodes.q, u, distinct=distinct, allowed=allowed
+        stmt.rule, bare.tree, bare.tokens, bare.live, p, nodes.q, u, distinct=distinct, allowed=allowed
     )
 
 

@@ -84,7 +84,7 @@ def _drafts(ctx: Context) -> None:
 def drawing(node: object) -> int | None:
     """The stream that a statement of drafts draws from."""
     match node:
-        case Draft(model=str(), site=site):
+        case Draft(draws=True, site=site):
             return DRAFT + site
         case Accept(rule=str(), site=site):
             return ACCEPT + site

@@ -29,6 +29,19 @@ def by_model(row: Row, stmt: Draft, drafted: Drafted) -> None:
     paths.visited(row, DRAFT + stmt.site, drafted)
 
 
+def by_scores(row: Row, stmt: Draft, drafted: Drafted, depth: int) -> None:
+    """The nodes of one depth, drawn from what the scores say there; those of siblings are equal."""
+    assert stmt.scores is not None
+    tree = drafted.tree.bare
+    if drafted.q is None:
+        drafted.q = torch.zeros(tree.size, row.model.facts.vocab)
+    scores = paths.over(row, drafted, stmt.scores)
+    for node in paths.level(drafted, depth - 1):
+        if kids := tree.children[node]:
+            dist = paths.said(row, drafted, [node], scores[kids[0]][None], site=0)
+            _children(row, stmt, drafted, node, (dist.processed[0], dist.warped[0]))
+
+
 def grown(row: Row, stmt: Draft, root: int) -> Drafted:
     """Depth by depth, the likeliest paths go on; of all nodes that were seen the likeliest stay."""
     growth = stmt.tree.growth
@@ -97,7 +110,7 @@ def _children(row: Row, stmt: Draft, drafted: Drafted, node: int, logits: tuple[
     assert drafted.q is not None
     drafted.q[node] = sampling.distribution(processed, warped, cold)
     left = warped.clone()
-    kids = drafted.tree.children[node]
+    kids = drafted.tree.bare.children[node]
     for child in kids:
         rank = drafted.tree.ranks[child]
         by_rank = (

@@ -11,7 +11,7 @@ from dcompile.reference import appended, drafter, joining, paths
 from dcompile.reference.expressions import number
 from dcompile.reference.forward import logits_of, states
 from dcompile.reference.row import Drafted, Row
-from dcompile.strategy import Call, Draft, Nodes
+from dcompile.strategy import DRAFT, Call, Draft, Nodes
 
 
 def draft(row: Row, stmt: Draft) -> None:
@@ -30,17 +30,22 @@ def draft(row: Row, stmt: Draft) -> None:
     if stmt.model is not None:
         drafter.by_model(row, stmt, drafted)
         return
-    assert stmt.tokens is not None
     for name, _ in stmt.own:
         drafted.own[name] = row.variables[name].expand(stmt.tree.size, *row.variables[name].shape).clone()
     for depth in range(1, stmt.tree.depth + 1):
         for name, expr in stmt.own:
             found = paths.over(row, drafted, expr)
             drafted.own[name][paths.level(drafted, depth)] = found[paths.level(drafted, depth)]
+        if stmt.scores is not None:
+            drafter.by_scores(row, stmt, drafted, depth)
+            continue
+        assert stmt.tokens is not None
         proposed = paths.over(row, drafted, stmt.tokens)
         for node in paths.level(drafted, depth):
             drafted.tokens[node] = int(proposed[node])
             paths.prune(row, drafted, node)
+    if stmt.draws:
+        paths.visited(row, DRAFT + stmt.site, drafted)
     if stmt.law is not None:
         own = paths.over(row, drafted, stmt.law)
         drafted.q = torch.zeros_like(own)

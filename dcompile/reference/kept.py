@@ -65,13 +65,12 @@ def _by_rule(row: Row, stmt: Accept, drafted: Drafted, dist: Dist) -> tuple[int,
     assert stmt.rule is not None and drafted.q is not None
     cold = row.controls.temperature <= 0
     p = torch.stack([distribution(a, b, cold) for a, b in zip(dist.processed, dist.warped, strict=True)])
-    u = [paths.number(row, ACCEPT + stmt.site, drafted, node) for node in range(drafted.tree.size)]
+    tree = drafted.tree.bare  # appended rows are no part of what is judged
+    u = [paths.number(row, ACCEPT + stmt.site, drafted, node) for node in range(tree.size)]
     paths.visited(row, ACCEPT + stmt.site, drafted)
     distinct = paths.drafting(row, stmt.draft).drawn == "distinct"
     allowed = None if stmt.where is None else [bool(x) for x in paths.over(row, drafted, stmt.where)]
-    return accept_by(
-        stmt.rule, drafted.tree, drafted.tokens, drafted.live, p, drafted.q, u, distinct=distinct, allowed=allowed
-    )
+    return accept_by(stmt.rule, tree, drafted.tokens, drafted.live, p, drafted.q, u, distinct=distinct, allowed=allowed)
 
 
 def fill(row: Row, stmt: Fill) -> None:

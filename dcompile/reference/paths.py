@@ -84,7 +84,7 @@ def number(row: Row, stream: int, drafted: Drafted, node: int) -> float:
 
 def visited(row: Row, stream: int, drafted: Drafted) -> None:
     """All of a draft's numbers of a stream have been drawn."""
-    for depth in drafted.tree.depths:
+    for depth in drafted.tree.bare.depths:
         key = stream, drafted.root + depth
         row.visits[key] = row.visits.get(key, 0) + 1
 

@@ -111,8 +111,9 @@ class Draft(Stmt):
     `greedy` (the likeliest but for the last, which is drawn from the rest). A draw's stream is DRAFT + `site`, its
     position that of the node; nodes of one depth are draws of one position, one after the other, dead ones too.
     `rows`: what is appended behind each node (`tree` has nodes for it).
-    By `scores` (of the row, or over the nodes of a chain as deep as the tree), where the tree grows (`Tree.growth`):
+    By `scores`: where the tree grows (`Tree.growth`), of the row, or over the nodes of a chain as deep as the tree:
     those at depth d, by their softmax, say how likely each token is there, whatever stands above; `drawn` is `top`.
+    Elsewhere over nodes, equal for all children of one: these are drawn as from a model's prediction at their parent.
     By other drafts of the turn (`of`): their nodes below the root one behind the other, each with the token, the depth
     and the rank that it has there. A live one whose whole text an earlier draft has too is dead, and what stands below
     it stands below that one.
@@ -132,6 +133,11 @@ class Draft(Stmt):
     own: tuple[tuple[str, Expr], ...] = ()
     scores: Expr | None = None
     of: tuple[str, ...] = ()
+
+    @property
+    def draws(self) -> bool:
+        """Whether its tokens are drawn in its turn, so that it takes numbers of its stream."""
+        return self.model is not None or (self.scores is not None and self.tree.growth is None)
 
 
 @dataclass(frozen=True)

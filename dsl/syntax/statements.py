@@ -116,7 +116,7 @@ class Given(Stmt):
 
 @dataclass(frozen=True)
 class Draft(Stmt):
-    """`draft name = shape [with rows] from root { given; ... }`, or `by model [drawing drawn]` in place of braces."""
+    """`draft name = shape [with rows] from root { given; ... } [drawing drawn]`, or `by model` in place of braces."""
 
     name: Ident
     shape: Expr
