@@ -82,6 +82,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "lookup_union": (LLAMA, {"width": 4, **SMALL}),
     "maskgit": ("tiny-llada", {"steps": 6}),
     "medusa": (LLAMA, {**SMALL, "head": heads(4)}),
+    "medusa_sampled": (LLAMA, {**SMALL, "head": heads(4)}),
     "medusa_typical": (LLAMA, {**SMALL, "head": heads(4), "epsilon": 0.02}),
     "multi_token": (LLAMA, {"width": 3, "masks": MASKS}),
     "opt_tree": (LLAMA, {"steps": 4, "nodes": 5}),

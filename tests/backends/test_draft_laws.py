@@ -15,6 +15,7 @@ import dcompile
 from dcompile.models import load_model
 from dcompile.reference.forward import blank, forward
 from dcompile.strategy import ModelUse
+from tests.backends.parts import heads
 from tests.cli.checkpoint import write
 
 VOCAB, ROWS, ROUNDS, PROMPT = 12, 256, 8, (5, 6, 7, 6)
@@ -77,6 +78,15 @@ def test_speculative_sampling_has_the_models_law(
     found = drawn("speculative", models, tmp_path, target, loop, width=2)
     assert deviation(found, law(models["lm"])) < 5
     assert deviation(found, law(models["small"])) > 20, "the drafter's own law is another"
+
+
+@pytest.mark.parametrize(("target", "loop"), TARGETS)
+def test_draws_from_heads_have_the_models_law(target: str, loop: str, models: dict[str, Path], tmp_path: Path) -> None:
+    shape = tmp_path / "pair.tree"
+    shape.write_text("1 0 0\n2 0 1\n3 1 0\n")
+    settings = {"heads": 2, "head": heads(2, scale=0.3), "shape": str(shape)}
+    found = drawn("medusa_sampled", models["lm"], tmp_path, target, loop, **settings)
+    assert deviation(found, law(models["lm"])) < 5
 
 
 @pytest.mark.parametrize(("target", "loop"), TARGETS)
