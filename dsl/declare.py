@@ -263,9 +263,12 @@ def _vector(ctx: Context, scope: Scope, node: syntax.State, lifetime: str) -> St
 
 
 def _table(ctx: Context, scope: Scope, node: syntax.State, lifetime: str) -> State:
-    """`state table: token[vocab, 8] = 0`."""
-    sizes, type = tables.sizes(ctx, scope, node), Type(node.kind.name)  # type: ignore[arg-type]
-    init, named = _init(ctx, scope, node, type), node.name.name
+    """`state table: token[vocab, 8] = 0`, of vectors `float[8, hidden]`."""
+    sizes, type = tables.sizes(ctx, scope, node)
+    if type == VECTOR and lifetime == "session":
+        ctx.diagnostics.append(not_yet("a session's vector", node.dimensions[-1].span))
+        raise Failed
+    init, named = _init(ctx, scope, node, FLOAT if type == VECTOR else type), node.name.name
     unique = ctx.unique(named) if RESERVED.fullmatch(named) else named
     scope.names[named] = Table(unique, type, sizes, node.name.span)
     return State(unique, type, init, lifetime, node.span, sizes)  # type: ignore[arg-type]

@@ -210,7 +210,7 @@ def _rule(ctx: Context, draft: DraftName, node: syntax.Accept) -> Rule:
         title = "a beam takes the likeliest tokens, and every rule asks for draws"
         help = f"`accept {node.draft.name} where token == parent.p.token` fits every draft"
         ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)
-    if rule in ONE_CHILD and any(len(c) > 1 for c in draft.tree.children):
+    if rule in ONE_CHILD and any(len(c) > 1 for c in draft.tree.bare.children):
         title = f"`{rule}` is a rule for chains, and here are siblings"
         help = "`recursive` for `drawing sample`, `recursive_distinct` for `drawing distinct`"
         ctx.fail("rule-draws", title, node.rule.span, help=help, also=also)

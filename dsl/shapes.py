@@ -99,7 +99,8 @@ def memory(
         if (state.type.wide or state.type.base == "vector" or VOCABULARY in state.sizes) and facts is None:
             continue  # how many numbers there are is the model's to say
         if state.type.base == "vector" and facts is not None:
-            out.append((f"state {state.name}: float[hidden]", batch * facts.hidden * BYTES["vector"]))
+            size = batch * cells(state, facts) * facts.hidden * BYTES["vector"]
+            out.append((f"state {state.name}: {table(state)}", size))
             continue
         if state.sizes:
             out.append((f"state {state.name}: {table(state)}", batch * BYTES[state.type.base] * cells(state, facts)))
@@ -118,8 +119,10 @@ def cells(state: State, facts: Facts | None) -> int:
 
 
 def table(state: State) -> str:
-    """`token[vocab, 8]`."""
-    return f"{state.type}[{', '.join('vocab' if side == VOCABULARY else str(side) for side in state.sizes)}]"
+    """`token[vocab, 8]`, `float[hidden]`."""
+    sides = ["vocab" if side == VOCABULARY else str(side) for side in state.sizes]
+    base, last = ("float", ["hidden"]) if state.type.base == "vector" else (str(state.type), [])
+    return f"{base}[{', '.join([*sides, *last])}]"
 
 
 def pretty(size: int) -> str:

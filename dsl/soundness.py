@@ -68,7 +68,7 @@ def _ruled(draft: Draft, rule: str) -> tuple[Word, str]:
 
 def _single(tree: Tree) -> bool:
     """Whether no node has two children: then one draw is as the other, and all rules but `block` are one."""
-    return all(len(children) <= 1 for children in tree.children)
+    return all(len(children) <= 1 for children in tree.bare.children)
 
 
 def _parts(condition: Expr) -> tuple[Expr, ...]:

@@ -13,6 +13,7 @@ from dcompile.strategy import (
     TABLE,
     TOKEN,
     TOKENS,
+    VECTOR,
     VOCABULARY,
     Best,
     Entry,
@@ -36,21 +37,27 @@ def is_table(node: syntax.State) -> bool:
     return first is not None and not (isinstance(first, syntax.Word) and first.name == "canvas")
 
 
-def sizes(ctx: Context, scope: Scope, node: syntax.State) -> tuple[int, ...]:
-    """How many cells each side of a table has, VOCABULARY where it is one for each token."""
+def sizes(ctx: Context, scope: Scope, node: syntax.State) -> tuple[tuple[int, ...], Type]:
+    """How many cells each side of a table has, VOCABULARY where it is one for each token; and what they hold: behind a
+    last side `hidden`, vectors."""
     if node.kind.name not in BASES:
         help = suggest(node.kind.name, BASES, "types of tables")
         ctx.fail("unknown-type", f"a table holds no `{node.kind.name}`", node.kind.span, help=help)
-    found, cells = [], 1
-    for side in node.dimensions:
+    found, cells, sides = [], 1, node.dimensions
+    vectors = len(sides) > 1 and isinstance(sides[-1], syntax.Word) and sides[-1].name == "hidden"
+    if vectors and node.kind.name != "float":
+        ctx.fail("unknown-type", f"a vector holds no `{node.kind.name}`", node.kind.span, help="`float[4, hidden]`")
+    for side in sides[:-1] if vectors else sides:
         if isinstance(side, syntax.Word) and side.name == "vocab":
             found.append(VOCABULARY)
             continue
+        if isinstance(side, syntax.Word) and side.name == "hidden":
+            ctx.fail("table-index", "vectors are the last side of a table", side.span, help="`float[4, hidden]`")
         found.append(constant(ctx, scope, side, "the side of a table", 1))
         cells *= found[-1]
     if cells > LARGEST:
         ctx.fail("out-of-range", f"a table of {cells} cells is too large", node.dimensions[0].span)
-    return tuple(found)
+    return tuple(found), VECTOR if vectors else Type(node.kind.name)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- reading

@@ -113,9 +113,10 @@ def _indices(ctx: Context, exprs: tuple[Expr, ...], frame: Frame | None) -> list
 
 def _entry(ctx: Context, expr: Entry, frame: Frame | None) -> Tensor:
     cell, inside = _cell(ctx, _indices(ctx, expr.index, frame), sides(ctx, expr.table))
-    if expr.type.wide:
-        lines = ctx.values[expr.table].reshape(ctx.batch, -1, sides(ctx, expr.table)[-1])
-        return torch.where(inside.unsqueeze(2), rows(lines, cell), 0.0)
+    if expr.type.wide or expr.type.base == "vector":
+        table = ctx.values[expr.table]
+        lines = torch.where(inside.unsqueeze(2), rows(table.reshape(ctx.batch, -1, table.shape[-1]), cell), 0.0)
+        return lines if expr.type.wide or expr.type.each else lines.squeeze(1)
     found = torch.gather(ctx.values[expr.table].reshape(ctx.batch, -1), 1, cell)
     none = 0.0 if torch.is_floating_point(found) else -1
     out = torch.where(inside, found, none)
@@ -128,8 +129,8 @@ def fill(ctx: Context, stmt: Fill) -> None:
     sizes, table = sides(ctx, stmt.table), ctx.values[stmt.table]
     frame = None if stmt.draft is None else ctx.drafts[stmt.draft]
     cell, good = _cell(ctx, _indices(ctx, stmt.index, frame), sizes)
-    wide = stmt.value.count if isinstance(stmt.value, Best) else sizes[-1] if stmt.value.type.wide else 1
     new = _new(ctx, stmt, frame, cell.shape[1])
+    wide = new.shape[2]
     if frame is not None:
         good = good & frame.live
     if stmt.where is not None:
@@ -156,4 +157,7 @@ def _new(ctx: Context, stmt: Fill, frame: Nodes | None, width: int) -> Tensor:
         return found
     if stmt.value.type.wide:
         return ctx.value(stmt.value, frame)
+    if stmt.value.type.base == "vector":
+        found = ctx.value(stmt.value, frame)
+        return found if frame is not None else found.unsqueeze(1)
     return ctx.value(stmt.value, frame).reshape(ctx.batch, -1, 1).expand(ctx.batch, width, 1)

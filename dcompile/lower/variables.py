@@ -235,7 +235,8 @@ def initial(ctx: Context, state: State) -> Tensor:
     shape: tuple[int, ...] = (ctx.batch, ctx.capacity) if state.type.each else (ctx.batch,)
     if state.sizes:
         shape = (ctx.batch, *sides(ctx, state))
-        first = ctx.value(state.init, None).reshape(-1, *[1] * len(state.sizes))
+        shape = (*shape, ctx.model.facts.hidden) if state.type.base == "vector" else shape
+        first = ctx.value(state.init, None).reshape(-1, *[1] * (len(shape) - 1))
         return first.to(DTYPES[state.type.base]).expand(shape)
     if state.type.base == "vector":
         return ctx.value(state.init, None).reshape(-1, 1).expand(ctx.batch, ctx.model.facts.hidden)

@@ -10,25 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from dcompile.models import Model
-from dcompile.reference.forward import Memory, forward
+from dcompile.reference.forward import Memory, states
 from dcompile.strategy import Layer, ModelUse, Rows
 
 
-def logits(
+def hidden(
     model: Model, use: ModelUse, memory: Memory, tokens: Sequence[int], path: Sequence[int], rows: Rows, count: int
 ) -> Tensor:
-    """Logits [count, V] of the first rows behind the last of the positions `path`, whose tokens stand in `tokens`;
-    `memory` holds all before `path`, and stays as it is."""
+    """Hidden states [count, E] of the first rows behind the last of the positions `path`, whose tokens stand in
+    `tokens`; `memory` holds all before `path`, and stays as it is."""
     own = Memory(
         [_longer(k, len(path)) for k in memory.keys], [_longer(v, len(path)) for v in memory.values], set(memory.stored)
     )
     if path:
-        forward(model, use, own, tokens, path, path)
+        states(model, use, own, tokens, path, path)
     first = (path[-1] if path else max(own.stored)) + 1
     places = list(range(first, first + count))
     vectors = _floats(rows.embeddings, rows.count, rows.width)[:count]
     with _merged(model.backbone, rows):
-        return forward(model, use, own, tokens, places, (), embeds=vectors)
+        return states(model, use, own, tokens, places, (), embeds=vectors)
 
 
 def _longer(rows: Tensor, more: int) -> Tensor:

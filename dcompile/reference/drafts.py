@@ -68,15 +68,15 @@ def call(row: Row, stmt: Call) -> None:
     hidden[0] = first
     for node in _leaves(drafted):
         hidden[list(drafted.tree.ancestors[node][1:])] = paths.chain(row, stmt.model, drafted, node)
+    _appended(row, stmt, drafted, hidden)
     logits = logits_of(row.models[stmt.model], hidden)
-    _appended(row, stmt, drafted, logits)
     heat = None if stmt.temperature is None else float(number(row, stmt.temperature))
     row.dists[stmt.name] = paths.said(row, drafted, range(drafted.tree.size), logits, stmt.site, heat)
     row.dists[stmt.name].hidden = hidden
 
 
-def _appended(row: Row, stmt: Call, drafted: Drafted, logits: Tensor) -> None:
-    """What is predicted at the rows behind each node."""
+def _appended(row: Row, stmt: Call, drafted: Drafted, hidden: Tensor) -> None:
+    """What becomes of the rows behind each node."""
     tree, model = drafted.tree, row.models[stmt.model]
     assert isinstance(stmt.feed, Nodes)
     for node in range(tree.proper):
@@ -85,7 +85,7 @@ def _appended(row: Row, stmt: Call, drafted: Drafted, logits: Tensor) -> None:
             continue
         tokens, fed = paths.path(row, drafted, node)
         given = next(r for r in row.strategy.rows if r.name == paths.drafting(row, stmt.feed.draft).rows)
-        logits[rows] = appended.logits(
+        hidden[rows] = appended.hidden(
             model, row.use(stmt.model), row.memories[stmt.model], tokens, fed, given, len(rows)
         )
 

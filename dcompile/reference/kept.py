@@ -69,8 +69,9 @@ def _by_rule(row: Row, stmt: Accept, drafted: Drafted, dist: Dist) -> tuple[int,
     u = [paths.number(row, ACCEPT + stmt.site, drafted, node) for node in range(tree.size)]
     paths.visited(row, ACCEPT + stmt.site, drafted)
     distinct = paths.drafting(row, stmt.draft).drawn == "distinct"
-    allowed = None if stmt.where is None else [bool(x) for x in paths.over(row, drafted, stmt.where)]
-    return accept_by(stmt.rule, tree, drafted.tokens, drafted.live, p, drafted.q, u, distinct=distinct, allowed=allowed)
+    tokens, live = drafted.tokens[: tree.size], drafted.live[: tree.size]
+    allowed = None if stmt.where is None else [bool(x) for x in paths.over(row, drafted, stmt.where)[: tree.size]]
+    return accept_by(stmt.rule, tree, tokens, live, p, drafted.q, u, distinct=distinct, allowed=allowed)
 
 
 def fill(row: Row, stmt: Fill) -> None:

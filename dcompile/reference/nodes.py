@@ -57,10 +57,10 @@ def _entry(row: Row, expr: Entry, of: Value) -> Tensor:
     indices = [of(row, i) for i in expr.index]
     count = row.extent if expr.type.each else 1
     cells = zip(*(i.expand(count).tolist() for i in indices), strict=True)
-    if expr.type.wide:
+    if expr.type.wide or expr.type.base == "vector":
         nothing = torch.zeros(table.shape[-1])
         lines = [table[c] if all(0 <= i < s for i, s in zip(c, table.shape, strict=False)) else nothing for c in cells]
-        return torch.stack(lines)
+        return torch.stack(lines) if expr.type.wide or expr.type.each else lines[0]
     none = 0.0 if torch.is_floating_point(table) else -1
     found = [table[c].item() if all(0 <= i < s for i, s in zip(c, table.shape, strict=True)) else none for c in cells]
     out = torch.tensor(found, dtype=table.dtype)

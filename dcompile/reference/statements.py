@@ -155,7 +155,7 @@ def reset(row: Row, state: State) -> None:
     """Set a state to what its lifetime begins with."""
     initial = value(row, state.init).to(DTYPES[state.type.base])
     if state.type.base == "vector":
-        row.variables[state.name] = initial.expand(row.model.facts.hidden).clone()
+        row.variables[state.name] = initial.expand(*state.sizes, row.model.facts.hidden).clone()
         return
     if state.type.wide:
         row.variables[state.name] = initial.expand(row.size, row.model.facts.vocab).clone()

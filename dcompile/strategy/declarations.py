@@ -41,8 +41,8 @@ class ModelUse:
 class State:
     """A declared variable, reset to `init` at the start of its lifetime; one copy per row. A wide one (`Type.wide`)
     that lives for a block holds the positions of the outermost block around alone: all others have `init` always. One
-    with `sizes` is a table of so many cells a side (VOCABULARY: one for each token), read by `Entry`, written by
-    `Fill`."""
+    with `sizes` is a table of so many cells a side (VOCABULARY: one for each token), a cell what the type says, read by
+    `Entry`, written by `Fill`."""
 
     name: str
     type: Type

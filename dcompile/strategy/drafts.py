@@ -59,8 +59,8 @@ class Chance(Expr):
 
 @dataclass(frozen=True)
 class Entry(Expr):
-    """The cell `index` of a table (`State.sizes`); over nodes if an index is. Out of range: -1, or 0.0 of floats.
-    A wide entry (`Type.wide`) has one index less: it is the last side as a whole."""
+    """The cell `index` of a table (`State.sizes`); over nodes if an index is. Out of range: -1, or 0.0 of floats and
+    vectors. A wide entry (`Type.wide`) has one index less: it is the last side as a whole."""
 
     table: str
     index: tuple[Expr, ...]

@@ -13,15 +13,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dcompile.diagnostic import CompileError
+from dcompile.dsl import load
 from dcompile.lower import drafts, lower
 from dcompile.lower.appended import Appended, adapted
 from dcompile.lower.context import Context
 from dcompile.record import constant
+from dcompile.source import Source
 from dcompile.strategy import Strategy
 from dcompile.trees import Tree
 from tests.lower.test_drafts import LENGTH, MATCH, PROMPTS, both
+from tests.lower.test_vectors import folder
 from tests.passes.rows import model, oracle, read
 
+__all__ = ["folder"]
 FEW = Path(__file__).parents[1] / "backends" / "small.tree"
 LAYERS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
 
@@ -82,6 +86,44 @@ def test_what_rows_predict_is_what_the_oracle_says(rows: Path, shape: str) -> No
     assert got == want
     assert all(row.calls < len(row.answer) for row in want)
     assert [r.answer for r in want] != [r.answer for r in oracle(read("greedy"), PROMPTS, LENGTH)]
+
+
+SAMPLER = """strategy s {{
+  model lm: causal
+  module sampler(float[hidden], float[hidden]) -> float[hidden] = "deep.safetensors"
+  rows behind[3] = "nowhere.safetensors"
+  state z: float[3, hidden] = 0.3
+  tree pairs = expand(2, 1, 1)
+  canvas answer = empty(length)
+  repeat {{
+    draft t = {draft}
+    p = lm(t)
+    accept t {accept}
+    z[t.ahead - 1] = p.hidden where t.kept
+  }} until eos
+}}"""
+SAID = "lm.head(z[depth - 1] + sampler(z[depth - 1], lm.embedding(parent.token)))"
+SAMPLED = [
+    (f"chain(3) with behind from last {{ token = {SAID}.ranked(0) }}", "where token == parent.p.token", 0.9),
+    (f"chain(3) with behind from last {{ token = {SAID}.ranked(0) }}", "where depth > 0", 0.0),
+    (f"chain(3) with behind from last {{ scores = {SAID} }}", "by rejection(p, t.q)", 0.9),
+    (f"chain(3) with behind from last {{ scores = {SAID} }}", "by block(p, t.q)", 0.0),
+    (f"pairs with behind from last {{ scores = {SAID} }} drawing distinct", "by recursive_distinct(p, t.q)", 0.9),
+    (f"pairs with behind from last {{ scores = {SAID} }}", "by traversal(p, t.q) or where parent.p.max < 0.1", 0.9),
+]
+
+
+@pytest.mark.parametrize(("draft", "accept", "heat"), SAMPLED)
+def test_a_sampler_reads_the_rows_hidden_states(rows: Path, folder: Path, draft: str, accept: str, heat: float) -> None:
+    """What a row became is kept, and a small network makes a guess of it and of the token guessed before."""
+    strategy = load(Source("s.dcs", SAMPLER.format(draft=draft, accept=accept), folder), {"behind": str(rows)})
+    want, got = both(strategy, {"lm": model()}, temperature=heat, seed=3)
+    assert got == want
+    plain = oracle(read("greedy"), PROMPTS, LENGTH, temperature=heat, seed=3)
+    if "==" in accept or (not heat and "depth" not in accept):
+        assert [row.answer for row in want] == [row.answer for row in plain]
+    if "depth" in accept:  # every guess is read in the answer
+        assert [row.answer for row in want] != [row.answer for row in plain]
 
 
 def everywhere(backbone: nn.Module, tree: Tree, given: Appended) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -34,15 +35,16 @@ from tests.passes.rows import model as tiny
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def strategy(rule: Rule, tree: Tree, drawn: Drawn) -> Strategy:
+def strategy(rule: Rule, tree: Tree, drawn: Drawn, rows: int) -> Strategy:
     shape = [list(route) for route in tree.routes[1:]]
     text = f"""strategy s {{
   model lm: causal
   state h: float[hidden] = 0
+  {f'rows masks[{rows}] = "masks.safetensors"' if rows else ""}
   tree shape = {shape}
   canvas answer = empty(length)
   repeat {{
-    draft t = shape from last {{ scores = lm.head(h) }} drawing {drawn}
+    draft t = shape {"with masks" if rows else ""} from last {{ scores = lm.head(h) }} drawing {drawn}
     p = lm(t)
     accept t by {rule}(p, t.q)
   }} until eos
@@ -50,9 +52,9 @@ def strategy(rule: Rule, tree: Tree, drawn: Drawn) -> Strategy:
     return load(Source("s.dcs", text))
 
 
-def turn(rule: Rule, tree: Tree, drawn: Drawn, vocab: int, batch: int) -> Step:
+def turn(rule: Rule, tree: Tree, drawn: Drawn, vocab: int, batch: int, rows: int = 0) -> Step:
     """`draft` and `accept`; inputs are the scores, what the model says, and the numbers that draw and that judge."""
-    text, n = strategy(rule, tree, drawn), tree.size
+    text, n = strategy(rule, tree, drawn, rows), tree.size
     lm = replace(tiny(), facts=replace(tiny().facts, vocab=vocab))
     recorder = Recorder({})
     ctx = Context(text, lm, recorder, batch, CAPACITY, True, value, models=used(text, {"lm": lm}))
@@ -69,11 +71,12 @@ def turn(rule: Rule, tree: Tree, drawn: Drawn, vocab: int, batch: int) -> Step:
         ):
             drafts.draft(ctx, draft)
             nodes = replace(ctx.drafts["t"], fresh=dict.fromkeys(range(lm.facts.layers), (keys, keys)))
+            assert nodes.width == n * (rows + 1)
             ctx.drafts["t"] = nodes
             ctx.dists["p"] = _said(ctx, call, p, nodes)
             drafts.accept(ctx, accept)
         values = [ctx.values[name] for name in ("tokens", "filled", "stored", "k0")]
-        module = recorder.finish([nodes.tokens, nodes.live, *values])
+        module = recorder.finish([nodes.tokens[:, :n], nodes.live[:, :n], *values])
     names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
     rest = controls(batch, vocab, tree)
     rest["keys"] = torch.arange(n, dtype=torch.float32).reshape(1, 1, n, 1).expand(keys.shape)
@@ -94,7 +97,8 @@ def turn(rule: Rule, tree: Tree, drawn: Drawn, vocab: int, batch: int) -> Step:
 
 def _said(ctx: Context, call: Call, p: Tensor, nodes: Nodes) -> Dist:
     logits = torch.where(p > 0, torch.log(torch.where(p > 0, p, 1.0)), FLOOR)
-    return Dist(call.site, logits, nodes, False, True, None, None, dict(ctx.values), nodes.live)
+    rows = torch.zeros(p.shape[0], nodes.width - p.shape[1], p.shape[2], dtype=p.dtype)  # of those behind the nodes
+    return Dist(call.site, torch.cat([logits, rows], 1), nodes, False, True, None, None, dict(ctx.values), nodes.live)
 
 
 def numbers(tree: Tree, drawn: Drawn, tokens: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,6 +129,14 @@ def test_what_heads_draft_and_a_rule_commits_has_the_law_of_plain_sampling(
 ) -> None:
     target, head = model(3, tree.depth + 1, 3), model(3, tree.depth + 1, 103)
     assert law_error(rule, tree, drawn, target, head, build=turn) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("rule", "drawn", "tree"), [("rejection", "sample", chain(2)), ("recursive_distinct", "distinct", expand(2))]
+)
+def test_rows_behind_the_nodes_have_no_part_in_it(rule: Rule, drawn: Drawn, tree: Tree) -> None:
+    target, head = model(3, tree.depth + 1, 3), model(3, tree.depth + 1, 103)
+    assert law_error(rule, tree, drawn, target, head, build=partial(turn, rows=2)) < 1e-12
 
 
 def test_scores_of_another_node_show(monkeypatch: pytest.MonkeyPatch) -> None:

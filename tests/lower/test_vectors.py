@@ -34,6 +34,7 @@ MEMBERS = """
   state g: float[hidden] = 0.5
   state n: int = 0
   state table: token[4] = 0
+  state past: float[2, 2, hidden] = 0.1
 """
 MATCH = "accept t where token == parent.p.token"
 KEEP = "h = t.last.p.hidden"
@@ -121,6 +122,14 @@ DRAFTS = {
     "kept by depth, the root's too": (
         "token = lm.head(h).ranked(rank) if rank < 2 else table[depth - 1]",
         "table[t.depth] = lm.head(h).ranked(t.depth - 1)\n " + KEEP,
+    ),
+    "a table of vectors": (
+        "token = lm.head(past[rank mod 2, depth - 1]).ranked(0)",
+        "past[t.rank, t.depth - 1] = p.hidden - t.parent.p.hidden where t.depth < 3",
+    ),
+    "one cell of a table of vectors": (
+        "h = past[0, 1] + parent.h; token = lm.head(h + past[n mod 3, depth]).ranked(rank)",
+        "past[n mod 3, 1] = t.last.p.hidden * 2; n = n + 1; h = past[1, 1]",
     ),
     "where it stands": ("token = lm.head(lm.embedding(text[position - 2])).ranked(rank)", KEEP),
 }  # fmt: skip
