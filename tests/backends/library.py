@@ -85,6 +85,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "medusa_sampled": (LLAMA, {**SMALL, "head": heads(4)}),
     "medusa_typical": (LLAMA, {**SMALL, "head": heads(4), "epsilon": 0.02}),
     "multi_token": (LLAMA, {"width": 3, "masks": MASKS}),
+    "multi_token_sampler": (LLAMA, {"width": 3, "masks": MASKS, "sampler": heads(1, 2)}),
     "opt_tree": (LLAMA, {"steps": 4, "nodes": 5}),
     "paraformer": ("tiny-llada", {}),
     "ppd": (LLAMA, {"prompts": PROMPTS}),
