@@ -32,7 +32,8 @@ def _strategy(strategy: Strategy) -> Iterator[str]:
         yield f"  extern {extern.name}: {', '.join(map(str, extern.taken))} -> {extern.given}"
     for rows in strategy.rows:
         adapted = f", adapters of {len(rows.adapters)} layers" if rows.adapters else ""
-        yield f"  rows {rows.name}: {rows.count}x{rows.width}{adapted}"
+        begin = f" from layer {', '.join(map(str, rows.starts))}" if rows.starts else ""
+        yield f"  rows {rows.name}: {rows.count}x{rows.width}{begin}{adapted}"
     yield f"  canvas {_arguments(strategy.canvas)}"
     for state in strategy.states:
         sides = ", ".join("vocab" if side == VOCABULARY else str(side) for side in state.sizes)

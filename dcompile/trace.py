@@ -32,7 +32,8 @@ class Slots:
     """Keys and values of one call. `caches[l]` is layer l's (k, v) [B, G, C, D], or None when nothing cached is read;
     `bias` [B, 1, W, C] for the cached part, `fresh_bias` [B, 1, W, W] for the rows being fed (see ops.attend).
     `earlier`: rows of calls before, by layer, and their bias. `watch`: computes a layer's attention in place of
-    `attend`, from its queries, the parts (keys, values, bias) and the scale."""
+    `attend`, from its queries, the parts (keys, values, bias) and the scale. `present`: of a layer that not all W rows
+    go through, which do."""
 
     caches: Sequence[tuple[Tensor, Tensor]] | None
     bias: Tensor | None
@@ -40,6 +41,15 @@ class Slots:
     fresh: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     earlier: Sequence[tuple[Mapping[int, tuple[Tensor, Tensor]], Tensor]] = ()
     watch: Callable[[int, Tensor, Sequence[tuple[Tensor, Tensor, Tensor]], float], Tensor] | None = None
+    present: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def biases(self, layer: int) -> tuple[Tensor | None, Tensor]:
+        """`bias` and `fresh_bias` of the rows that go through a layer."""
+        rows = self.present.get(layer)
+        if rows is None:
+            return self.bias, self.fresh_bias
+        own = torch.index_select(torch.index_select(self.fresh_bias, 2, rows), 3, rows)
+        return None if self.bias is None else torch.index_select(self.bias, 2, rows), own
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """What transformers calls with a layer's new keys and values [B, G, W, D]."""
@@ -57,10 +67,11 @@ def _attention(
     assert mask is None, "transformers made a mask of its own"
     layer: Any = module.layer_idx
     parts = [(*pairs[layer], bias) for pairs, bias in slots.earlier]
-    parts.append((key, value, slots.fresh_bias))
+    bias, own = slots.biases(layer)
+    parts.append((key, value, own))
     if slots.caches is not None:
-        assert slots.bias is not None
-        parts.insert(0, (*slots.caches[layer], slots.bias))
+        assert bias is not None
+        parts.insert(0, (*slots.caches[layer], bias))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if slots.watch is not None:
         return slots.watch(layer, query, parts, scale).transpose(1, 2), None

@@ -82,7 +82,7 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return syntax.Shape(self._span(meta), self._ident(c[0]), c[1] or ())
 
     def rows(self, meta: Meta, c: list[Any]) -> syntax.Rows:
-        return syntax.Rows(self._span(meta), self._ident(c[0]), c[1], self._text(c[2]))
+        return syntax.Rows(self._span(meta), self._ident(c[0]), c[1], c[2], self._text(c[3]))
 
     def taken(self, meta: Meta, c: list[Any]) -> syntax.Taken:
         return syntax.Taken(self._span(meta), self._ident(c[0]), self._ident(c[1]), c[2] or ())

@@ -266,8 +266,9 @@ def declaration(node: syntax.Stmt) -> str:
         case syntax.Module(_, name, counted, taken, given, path):
             takes, gives = ", ".join(map(_shape, taken)), _shape(given)
             return f'module {name.name}{_sized(counted)}({takes}) -> {gives} = "{path.value}"'
-        case syntax.Rows(_, name, count, path):
-            return f'rows {name.name}[{expr(count)}] = "{path.value}"'
+        case syntax.Rows(_, name, count, layer, path):
+            begin = f" from layer {expr(layer)}" if layer else ""
+            return f'rows {name.name}[{expr(count)}]{begin} = "{path.value}"'
         case syntax.Extern(_, name, parameters, kind, dimensions, path):
             takes = ", ".join(f"{p.name.name}: {p.kind.name}{_sized(p.dimensions)}" for p in parameters)
             return f'extern rule {name.name}({takes}) -> {kind.name}{_sized(dimensions)} = "{path.value}"'

@@ -13,6 +13,8 @@ from torch.nn.functional import linear
 
 from dcompile.diagnostic import CompileError, Diagnostic, Label
 from dcompile.models import Model
+from dcompile.models.kept import real
+from dcompile.models.layers import KNOWN, is_plain
 from dcompile.record import constant
 from dcompile.strategy import Layer, Rows
 from dcompile.trees import Tree
@@ -20,14 +22,20 @@ from dcompile.trees import Tree
 
 @dataclass(frozen=True)
 class Appended:
-    """Embeddings [m, E], and by the name of a linear layer its low-rank matrices A [r, inputs] and B [outputs, r]."""
+    """Embeddings [m, E], or where rows begin inside the model, by the layer that each `starts` at, its map: a matrix
+    [E, E] and perhaps a bias [E]; by the name of a linear layer its low-rank matrices A [r, inputs] and B [outputs, r].
+    """
 
-    embeddings: Tensor
+    embeddings: Tensor | None
     adapters: Mapping[str, tuple[Tensor, Tensor]]
+    starts: tuple[int, ...] = ()
+    maps: tuple[tuple[Tensor, Tensor | None], ...] = ()
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """By the names that they bear in an artifact."""
-        out = {f"rows.{name}.embeddings": self.embeddings}
+        out = {} if self.embeddings is None else {f"rows.{name}.embeddings": self.embeddings}
+        for n, (weight, bias) in enumerate(self.maps):
+            out |= {f"rows.{name}.{n}.weight": weight} | ({} if bias is None else {f"rows.{name}.{n}.bias": bias})
         for layer, (down, up) in self.adapters.items():
             out |= {f"rows.{name}.{layer}.lora_A": down, f"rows.{name}.{layer}.lora_B": up}
         return out
@@ -43,7 +51,14 @@ def appended(rows: Rows, model: Model) -> Appended:
             title = f"`{rows.name}` adapts `{name}`, {down.shape[1]} to {up.shape[0]}: no linear layer of the model"
             help = "names are those of the base model, such as `layers.0.self_attn.q_proj`"
             raise CompileError([Diagnostic("wrong-rows", title, Label(rows.span, "declared here"), help=help)])
-    return Appended(_floats(rows.embeddings, rows.count, rows.width), found)
+    if not rows.starts:
+        return Appended(_floats(rows.embeddings, rows.count, rows.width), found)
+    if not is_plain(real(model.backbone)):
+        title = f"the layers of `{model.facts.family}` cannot be entered by further rows"
+        help = f"known are the layers of {', '.join(KNOWN)}"
+        raise CompileError([Diagnostic("no-layers", title, Label(rows.span, "declared here"), help=help)])
+    maps = tuple((_matrix(m), None if m.bias is None else _floats(m.bias, m.outputs)) for m in rows.maps)
+    return Appended(None, found, rows.starts, maps)
 
 
 def _matrix(layer: Layer) -> Tensor:
@@ -55,8 +70,11 @@ def _floats(data: bytes, *shape: int) -> Tensor:
 
 
 def embedded(backbone: Any, tree: Tree, ids: Tensor, rows: Appended) -> Tensor:
-    """What the nodes of a tree are fed [B, n, E]: the embeddings of their tokens `ids` [B, n], then the rows'."""
+    """What the nodes of a tree are fed [B, n, E]: the embeddings of their tokens `ids` [B, n], then the rows' if they
+    have any."""
     tokens: Tensor = backbone.get_input_embeddings()(ids[:, : tree.proper])
+    if rows.embeddings is None:
+        return tokens
     which = constant([ahead - 1 for ahead in tree.ahead[tree.proper :]])
     own = torch.index_select(rows.embeddings, 0, which).unsqueeze(0)
     return torch.cat([tokens, own.expand(tokens.shape[0], *own.shape[1:])], 1)
@@ -78,6 +96,8 @@ def _adding(first: int, down: Tensor, up: Tensor) -> Any:
     """A hook that adds B A x to a layer's output at the rows from `first` on."""
 
     def hook(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        if given[0].shape[1] == first:  # no row is there yet
+            return out
         more = linear(linear(given[0][:, first:], down), up)
         return torch.cat([out[:, :first], out[:, first:] + more], 1)
 

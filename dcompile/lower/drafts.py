@@ -17,6 +17,7 @@ from dcompile.lower.appended import adapted, embedded
 from dcompile.lower.calls import catch_up, count, keep
 from dcompile.lower.context import Context, Dist, Frame, Nodes, Used
 from dcompile.lower.drafter import propose
+from dcompile.lower.entering import entered, present
 from dcompile.lower.frames import bias_of, look, places, store
 from dcompile.lower.growing import grow
 from dcompile.lower.heads import from_scores
@@ -109,7 +110,8 @@ def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tenso
     if nodes.behind is None:
         return call_backbone(backbone, ids, positions, passed), passed.fresh
     rows = ctx.appended[nodes.behind]
-    with adapted(backbone, nodes.tree, rows):
+    passed.present = present(nodes.tree, rows, used.model.facts.layers)
+    with adapted(backbone, nodes.tree, rows), entered(backbone, nodes.tree, rows):
         fed = embedded(backbone, nodes.tree, ids, rows)
         return call_backbone(backbone, ids, positions, passed, embeds=fed), passed.fresh
 

@@ -122,7 +122,11 @@ class Rows:
     """Rows that a call on a draft is fed behind each of its nodes: `count` embeddings of `width` numbers in place of
     tokens (float32, little-endian, row by row). `adapters`: low-rank matrices A [r, inputs] and B [outputs, r] by the
     name of a linear layer of the model: x becomes Wx + BAx at these rows, and at no other. `data` is the file; where it
-    is not there it and what it holds are empty."""
+    is not there it and what it holds are empty.
+
+    With `starts` a row begins inside the model: it goes through the layers from that one on, and enters it as what its
+    own one of the `maps` makes of what its node enters it as; there are no embeddings. Of a node's rows each sees the
+    earlier ones, in the layers where these are."""
 
     name: str
     count: int
@@ -131,6 +135,8 @@ class Rows:
     adapters: tuple[tuple[str, Layer, Layer], ...] = ()
     data: bytes = field(default=b"", repr=False)
     span: Span = NOWHERE
+    starts: tuple[int, ...] = ()
+    maps: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True)

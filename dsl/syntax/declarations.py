@@ -52,10 +52,11 @@ class Shape(Node):
 
 @dataclass(frozen=True)
 class Rows(Stmt):
-    """`rows name[count] = "path"`."""
+    """`rows name[count] [from layer layer] = "path"`."""
 
     name: Ident
     count: Expr
+    layer: Expr | None
     path: Text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from dcompile.diagnostic import CompileError
 from dcompile.dsl import load
+from dcompile.dsl.checker import check_model
 from dcompile.lower import drafts, lower
 from dcompile.lower.appended import Appended, adapted
 from dcompile.lower.context import Context
+from dcompile.program import modules
 from dcompile.record import constant
 from dcompile.source import Source
 from dcompile.strategy import Strategy
@@ -45,11 +48,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def program(rows: Path, shape: str, accept: str = MATCH, count: int = 3, **settings: str) -> Strategy:
+def program(rows: Path, shape: str, accept: str = MATCH, count: int = 3, begin: str = "", **settings: str) -> Strategy:
     return read(
         f"""strategy s {{
   model lm: causal
-  rows behind[{count}] = "nowhere.safetensors"
+  rows behind[{count}]{begin} = "nowhere.safetensors"
   state guess: token[{count}, 4] = 5
   state reach: int[1] = 0
   tree few = "{settings.get("few", FEW)}"
@@ -134,6 +137,53 @@ def shown(tree: Tree) -> Tensor:
     return constant([[a <= n or a >= tree.proper for a in range(tree.size)] for n in range(tree.size)])
 
 
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four linear maps, one with a bias, and adapters at both layers."""
+    torch.manual_seed(2)
+    tensors = {f"{n}.weight": torch.eye(16) + torch.randn(16, 16) * 0.2 for n in range(4)}
+    tensors["1.bias"] = torch.randn(16) * 0.3
+    for name, layer in model().backbone.named_modules():
+        if isinstance(layer, nn.Linear) and name.endswith(LAYERS):
+            outputs, inputs = layer.weight.shape
+            tensors[f"{name}.lora_A"] = torch.randn(3, inputs) * 0.4
+            tensors[f"{name}.lora_B"] = torch.randn(outputs, 3) * 0.4
+    place = tmp_path_factory.mktemp("maps") / "maps.safetensors"
+    save_file(tensors, place)
+    return place
+
+
+@pytest.mark.parametrize("accept", [MATCH, "accept t where rank < 9"])
+@pytest.mark.parametrize(
+    ("shape", "begin"), [("chain(3)", "1"), ("expand(3, 2)", "[1, 0, 1]"), ("few", "[0, 1, 1]"), ("chain(2)", "0")]
+)
+def test_rows_that_begin_inside_the_model(maps: Path, shape: str, begin: str, accept: str) -> None:
+    strategy = program(maps, shape, accept, begin=f" from layer {begin}")
+    want, got = both(strategy, {"lm": model()}, temperature=0.9, seed=3)
+    assert got == want
+    plain = oracle(read("greedy"), PROMPTS, LENGTH, temperature=0.9, seed=3)
+    assert ([row.answer for row in want] == [row.answer for row in plain]) == (accept == MATCH)
+
+
+def test_where_a_row_begins_changes_what_it_guesses(maps: Path) -> None:
+    begins = ["0", "1", "[0, 1, 1]", "[1, 0, 1]"]
+    said = [both(program(maps, "chain(3)", "accept t where rank < 9", begin=f" from layer {x}"), {"lm": model()})[1]
+            for x in begins]  # fmt: skip
+    assert len({str([row.answer for row in rows]) for rows in said}) == len(begins)
+
+
+def test_a_layer_that_rows_do_not_go_through_computes_none(maps: Path) -> None:
+    """Of the products in each layer: as many rows as there are by then."""
+    (graph,) = lower(program(maps, "chain(3)", begin=" from layer [1, 0, 1]"), model(), capacity=20, rng=False).graphs
+    widths = [
+        node.meta["val"].shape[-2]
+        for module in modules(graph.module)
+        for node in module.graph.nodes
+        if node.target is torch.ops.aten.linear.default and node.meta["val"].shape[-1] == 24
+    ]
+    assert widths[-4:] == [8, 8, 16, 16]  # gate and up: four nodes with one row each, then with three
+
+
 FAULTS = {
     "adapters act on the nodes too": mock.patch.object(drafts, "adapted", everywhere),
     "nodes see the rows": mock.patch.object(drafts, "ancestors", shown),
@@ -169,6 +219,33 @@ def test_rows_may_be_fewer_where_the_tree_says_so(rows: Path, tmp_path: Path) ->
     want, got = both(strategy, {"lm": model()})
     assert got == want
     assert [r.answer for r in want] == [r.answer for r in oracle(read("greedy"), PROMPTS, LENGTH)]
+
+
+def wrongly(place: Path, tensors: dict[str, Tensor], begin: str) -> str:
+    save_file(tensors, place)
+    with pytest.raises(CompileError) as caught:
+        made = program(place, "chain(1)", begin=f" from layer {begin}")
+        raise CompileError(check_model(made, model().facts))
+    return str(caught.value)
+
+
+def test_maps_that_do_not_fit(tmp_path: Path) -> None:
+    place, good = tmp_path / "maps.safetensors", {f"{n}.weight": torch.zeros(16, 16) for n in range(3)}
+    assert "holds 2 maps, and 3 rows are declared" in wrongly(place, {k: good[k] for k in list(good)[:2]}, "1")
+    assert "holds `embeddings`" in wrongly(place, {"embeddings": torch.zeros(3, 16)}, "1")
+    wide = {name: torch.zeros(16, 8) for name in good}
+    assert "holds maps of different widths: 8, 16" in wrongly(place, wide, "1")
+    wide = {name: torch.zeros(8, 8) for name in good}
+    assert "`behind` maps vectors of 8 numbers, and the model's have 16" in wrongly(place, wide, "1")
+    assert "`behind` begins at layer 2, and the model's last one is 1" in wrongly(place, good, "[0, 2, 1]")
+
+
+def test_a_model_whose_layers_are_not_known(maps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Appended.__module__], "is_plain", lambda backbone: False)
+    with pytest.raises(CompileError) as caught:
+        lower(program(maps, "chain(1)", begin=" from layer 1"), model())
+    assert "error[no-layers]: the layers of `llama` cannot be entered by further rows" in str(caught.value)
+    assert "= help: known are the layers of Llama, Mistral, Qwen2, Qwen3" in str(caught.value)
 
 
 def test_an_adapter_of_no_layer_is_refused(tmp_path: Path) -> None:
