@@ -60,7 +60,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "greedy": (LLAMA, {}),
     "greedy_drafts": (LLAMA, SMALL),
     "guided": ("tiny-llada", {"window": 6, "threshold": 0.002}),
-    "hidden_transfer": (LLAMA, {"transfer": heads(3)}),
+    "hidden_transfer": (LLAMA, {"layer": 1, "pseudo": heads(3)}),
     "hierarchy": ("tiny-llada", HALF),
     "hierarchy_remask": ("tiny-llada", {"block": 16, "threshold": 0.8, "again": 0.5}),
     # a larger share of what it fed last makes a random model amplify the last bit of a float to another token
