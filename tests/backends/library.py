@@ -89,6 +89,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "opt_tree": (LLAMA, {"steps": 4, "nodes": 5}),
     "paraformer": ("tiny-llada", {}),
     "ppd": (LLAMA, {"prompts": PROMPTS}),
+    "ppd_family": (LLAMA, {"prompts": PROMPTS, "three": SMALL["shape"]}),
     "prompt_lookup": (LLAMA, {"width": 4}),
     "prophet": ("tiny-llada", {"block": 16}),
     "r2r": (LLAMA, {"limit": 4.6}),

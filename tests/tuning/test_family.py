@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dcompile.dsl import STANDARD
-from dcompile.trees import attach, expand, paths, read
-from dcompile.tuning.family import carried, ends, family, fastest, joined, steady
+from dcompile.trees import CARRIES, Tree, attach, expand, paths, read
+from dcompile.tuning.family import Family, carried, ends, family, fastest, joined, steady
 from dcompile.tuning.search import Cost
 
 RATES = [(0.6, 0.15, 0.1), (0.4, 0.15), (0.3, 0.1)]
@@ -71,11 +71,25 @@ def test_the_fastest_family_under_a_cost() -> None:
     assert fastest(RATES, 2, (2, 4, 8, 12), steep) is None
 
 
+def published() -> Family:
+    """The family of the standard library."""
+    found = family([tuple(0.4 * 0.7**depth * 0.45**rank for rank in range(10)) for depth in range(3)], 3, 32)
+    assert found is not None
+    return found
+
+
+def test_the_librarys_trees_by_state() -> None:
+    found = published()
+    for state in (1, 2, 3):
+        made = Tree(found.trees[state].parents, found.trees[state].ranks, ((CARRIES, found.prompts[state]),))
+        held = read((STANDARD / f"ppd_{state}.tree").read_text(), "x.tree")
+        assert (held.parents, held.ranks) == (made.parents, made.ranks)
+        assert attach(held, 3).size <= found.positions + 1  # the root carries all, whatever it is said to
+
+
 def test_one_tree_holds_all_of_a_family() -> None:
     """What the standard library's tree for PPD is."""
-    rates = [tuple(0.4 * 0.7**depth * 0.45**rank for rank in range(10)) for depth in range(3)]
-    found = family(rates, 3, 32)
-    assert found is not None
+    found = published()
     whole = attach(joined(found), 3)
     for tree, carried_ in zip(found.trees, found.prompts, strict=True):
         assert tree.size + sum(carried_) <= whole.size < 2 * found.positions
