@@ -54,8 +54,9 @@ def bounds(job: Job, most: int) -> list[dict[str, float]]:
     """For 1 to `most` children: what each rule accepts of them, and the most that any could, on average over the laws
     that were recorded at the roots."""
     strategy = compiler.read(job.source)
-    if the_draft(strategy).model is None:
-        raise error("nothing-to-bound", "the draft has no distribution to compare with", "a draft `by` a model has one")
+    if not the_draft(strategy).draws:
+        help = "a draft `by` a model has one, and one of `scores`"
+        raise error("nothing-to-bound", "the draft has no distribution to compare with", help)
     pairs = [
         bound.condensed(np.asarray(told.p, dtype=np.float64), np.asarray(told.q, dtype=np.float64), CONDENSED)
         for result in recorded(job, the_draft(strategy).tree)

@@ -146,6 +146,18 @@ def test_the_bound(command: Command, llama: Path, tmp_path: Path, prompts: Path)
     assert 0 < two["recursive"] <= two["kseq"] <= two["optimal, sample"] <= two["optimal, distinct"] <= 1
 
 
+def test_the_bound_of_scores(command: Command, llama: Path, tmp_path: Path, prompts: Path) -> None:
+    """Heads have a distribution where their guesses are drawn."""
+    drawn = BUSH.replace("token = table[parent.token, rank]", "scores = lm.head(lm.embedding(parent.token))")
+    (tmp_path / "drawn.dcs").write_text(drawn)
+    ask = ("tune", tmp_path / "drawn.dcs", "-m", llama, "--prompts", prompts, "-n", 8, "--max-length", 96)
+    done = command(*ask, "--bound", 2, "--json")
+    assert done.code == 0, done.err
+    one, two = json.loads(done.out)["acceptance"]
+    assert one["rejection"] == pytest.approx(one["optimal, sample"], abs=1e-6)
+    assert 0 < two["recursive"] <= two["optimal, sample"] <= two["optimal, distinct"] <= 1
+
+
 def test_what_cannot_be_tuned(command: Command, llama: Path) -> None:
     done = command("tune", "greedy", "-m", llama)
     assert done.code == 1 and "error[nothing-to-tune]: `greedy` drafts nothing" in done.err
