@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import dcompile
+from tests.backends.library import MASKS
+from tests.backends.parts import heads
 from tests.cli.checkpoint import write
 
 SMALL = {"shape": str(Path(__file__).with_name("small.tree"))}
@@ -18,6 +20,8 @@ FILES: dict[str, dict[str, Any]] = {
     "speculative": {"width": 3},
     "sequoia": SMALL,
     "speculative_jacobi": {"width": 3},
+    "medusa_sampled": {**SMALL, "head": heads(4, scale=0.1)},
+    "multi_token_sampler": {"width": 3, "masks": MASKS, "sampler": heads(1, 2)},
     "eagle2_shape": {"steps": 3, "width": 3, "nodes": 6},
 }
 SECOND = ("speculative", "sequoia", "eagle2_shape")
