@@ -12,9 +12,11 @@ from dcompile.strategy import (
     INT,
     SCORES,
     TOKENS,
+    VECTOR,
     VECTORS,
     Accept,
     Applied,
+    Area,
     AtLast,
     Draft,
     Embedding,
@@ -24,6 +26,7 @@ from dcompile.strategy import (
     Literal,
     Logits,
     Module,
+    Nodes,
     Ranked,
     Stmt,
     Strategy,
@@ -65,11 +68,17 @@ def attribute(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method
 def _hidden(ctx: Context, scope: Scope, node: syntax.Attribute | syntax.Method, dist: Distribution) -> Expr:
     if isinstance(node, syntax.Method):
         ctx.fail("unknown-argument", "`hidden` takes no arguments", node.name.span, help="write `.hidden`")
-    if scope.frame is None:
-        title = "the hidden state is read at the nodes of a draft"
-        ctx.fail("misplaced-node", title, node.span, help="`h = t.last.p.hidden`: at the last node that was accepted")
-    nodes.known(ctx, scope, dist, node.span)
-    return Hidden(VECTORS, node.span, dist.name)
+    if dist.model != ctx.models[0].name:
+        help = f"`{ctx.models[0].name}` is the first model here"
+        ctx.fail("second-model", "vectors are as wide as the first model's hidden states", node.span, help=help)
+    if isinstance(dist.feed, Nodes) and scope.frame is not None:
+        nodes.known(ctx, scope, dist, node.span)
+        return Hidden(VECTORS, node.span, dist.name)
+    if not isinstance(dist.feed, Area) or dist.feed.name != "last":
+        title = "the hidden state is read at the nodes of a draft, or at the last position"
+        help = "`h = t.last.p.hidden`: at the last node that was accepted; `p = lm(last)`, then `p.hidden`"
+        ctx.fail("misplaced-node", title, node.span, help=help)
+    return Hidden(VECTOR, node.span, dist.name)
 
 
 def _of_model(

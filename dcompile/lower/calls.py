@@ -60,7 +60,8 @@ def call(ctx: Context, stmt: Call) -> None:
     temperature = None if stmt.temperature is None else ctx.value(stmt.temperature, None)
     visits = _visits(ctx, stmt, used.shift, frame, fed & running.reshape(-1, 1))
     ahead, now = used.use.attention == "causal" and not used.shift, dict(ctx.values)
-    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, used.shift, ahead, temperature, visits, now, fed)
+    last = hidden if isinstance(stmt.feed, Area) and stmt.feed.name == "last" else None
+    ctx.dists[stmt.name] = Dist(stmt.site, logits, frame, used.shift, ahead, temperature, visits, now, fed, hidden=last)
 
 
 def prefill(ctx: Context, used: Used) -> None:

@@ -113,7 +113,8 @@ class Dist:
     """What a call returned: logits [B, W, V] for the rows of `frame`; `shift`: row i predicts position i + 1.
     `visits` [B, C]: how often this statement drew at each position before, None without a generator. `canvas`:
     the variables as they stood at the call; penalties look at its tokens. `fed` [B, W]: the rows that mean something.
-    `adjusted`: what was added to the logits since. `hidden` [B, W, E]: of a draft, what the logits were made of."""
+    `adjusted`: what was added to the logits since. `hidden` [B, W, E]: of a draft, or of the last
+    position alone, what the logits were made of."""
 
     site: int
     logits: Tensor

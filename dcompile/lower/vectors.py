@@ -49,8 +49,8 @@ def value(ctx: Context, expr: Expr, frame: Frame | None) -> Tensor:
     match expr:
         case Hidden(dist=dist):
             hidden = ctx.dists[dist].hidden
-            assert hidden is not None, "the hidden state is asked for of drafts alone"
-            return pick(hidden, frame)
+            assert hidden is not None, "the hidden state is asked for of drafts and of `last`"
+            return pick(hidden, frame) if expr.type.each else hidden.squeeze(1)
         case Embedding(of=token):
             ids = torch.clamp(ctx.value(token, frame), 0, ctx.model.facts.vocab - 1)
             found: Tensor = ctx.model.backbone.get_input_embeddings()(ids)  # type: ignore[operator]

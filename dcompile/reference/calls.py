@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dcompile.reference import dists, drift, eviction, permuted
 from dcompile.reference.expressions import number, region, value
-from dcompile.reference.forward import blank, forward
+from dcompile.reference.forward import blank, forward, logits_of, states
 from dcompile.reference.row import Dist, Row
 from dcompile.strategy import KEYS, Area, Call, Eviction, Expr, ModelUse, lags, reads_back
 
@@ -35,17 +35,18 @@ def call(row: Row, stmt: Call) -> None:
     given = _condition(row, use, stmt, fed), _mixed(row, stmt, fed)
     tokens = row.tokens if stmt.tokens is None else [int(t) for t in value(row, stmt.tokens).expand(row.size)]
     if stmt.share is not None:
-        logits = drift.forward(model, memory, row.tokens, fed, stmt.share)
+        hidden = drift.forward(model, memory, row.tokens, fed, stmt.share)
     elif stmt.order is not None:
-        logits = permuted.forward(row, stmt, tokens)
+        hidden = permuted.forward(row, stmt, tokens)
     elif stmt.eviction is not None:
-        logits = _forgetting(row, stmt, stmt.eviction, fed)
+        hidden = _forgetting(row, stmt, stmt.eviction, fed)
     elif stmt.depth is not None:
-        forward(model, use, memory, tokens, fed[:-1], fed[:-1])  # the prompt goes through all layers
-        last = forward(model, use, memory, tokens, fed[-1:], fed[-1:], layers=_layers(row, stmt.depth))
-        logits = torch.cat([torch.zeros(len(fed) - 1, last.shape[1]), last])
+        states(model, use, memory, tokens, fed[:-1], fed[:-1])  # the prompt goes through all layers
+        last = states(model, use, memory, tokens, fed[-1:], fed[-1:], layers=_layers(row, stmt.depth))
+        hidden = torch.cat([torch.zeros(len(fed) - 1, last.shape[1]), last])
     else:
-        logits = forward(model, use, memory, tokens, fed, keep, *given, shadow)
+        hidden = states(model, use, memory, tokens, fed, keep, *given, shadow)
+    logits = logits_of(model, hidden)
     if stmt.shadow is not None:
         row.dists[stmt.shadow.name] = _dist(row, stmt, use, shadow, logits[len(fed) :], count=False)
         logits = logits[: len(fed)]
@@ -53,6 +54,7 @@ def call(row: Row, stmt: Call) -> None:
         logits = _guided(row, use, fed, logits, float(number(row, stmt.guidance)))
     if stmt.name is not None:
         row.dists[stmt.name] = _dist(row, stmt, use, fed, logits)
+        row.dists[stmt.name].hidden = hidden[len(fed) - 1] if late else None
 
 
 def _layers(row: Row, depth: Expr) -> int:

@@ -41,8 +41,8 @@ def forward(model: Model, memory: Memory, tokens: list[int], fed: list[int], sha
         x = x + forwarded[fed]
     if share == 1:
         memory.stored |= set(fed)
-    logits: Tensor = model.head(backbone.norm(x))
-    return logits.float()
+    found: Tensor = backbone.norm(x)
+    return found
 
 
 def _drifted(memory: Memory, module: Any, normed: Tensor, number: int, fed: list[int], share: float) -> list[int]:

@@ -82,8 +82,8 @@ def forward(model: Model, memory: Memory, keys: Keys, tokens: list[int], fed: li
     for layer, (key, value) in feeding.fresh.items():
         memory.keys[layer][:, :, fed], memory.values[layer][:, :, fed] = key, value
     memory.stored |= set(fed)
-    logits: Tensor = model.head(hidden[0])
-    return logits.float()
+    found: Tensor = hidden[0]
+    return found
 
 
 def forget(memory: Memory, keys: Keys, many: int, recent: int) -> None:

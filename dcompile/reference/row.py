@@ -127,8 +127,8 @@ class Row:
 class Dist:
     """What a call returned: clean logits [R, V] for the `positions` that can be read (of a draft: its nodes), and which
     positions they predict (`targets`). For each row: the tokens `seen` and how many of the answer were `committed` when
-    the model was called, and the earlier draws (`visits`). `hidden` [R, E]: what the head made the logits of, of a
-    draft."""
+    the model was called, and the earlier draws (`visits`). `hidden`: what the head made the logits of, of a
+    draft [R, E], and of a call on the last position [E]."""
 
     logits: Tensor
     positions: list[int]

@@ -30,7 +30,7 @@ def value(row: Row, expr: Expr, of: Value) -> Tensor:
     match expr:
         case Hidden(dist=dist):
             hidden = row.dists[dist].hidden
-            assert hidden is not None, "the hidden state is asked for of drafts alone"
+            assert hidden is not None, "the hidden state is asked for of drafts and of `last`"
             return hidden
         case Embedding(of=token):
             table: Any = row.model.backbone.get_input_embeddings()  # type: ignore[operator]

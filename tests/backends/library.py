@@ -10,8 +10,8 @@ from tests.conformance.plan import filter_file
 
 LLAMA = "tiny-llama"  # made by the tests; the others lie with the traces
 DRAFTED = (
-    "block_verification", "eagle2_shape", "greedy_drafts", "judge", "opt_tree", "r2r", "sequoia", "speculative",
-    "specinfer", "spectr", "traversal",
+    "block_verification", "eagle2_shape", "greedy_drafts", "judge", "opt_tree", "r2r", "r2r_router", "sequoia",
+    "speculative", "specinfer", "spectr", "traversal",
 )  # fmt: skip
 GUIDED = {"guided": "guide", **dict.fromkeys(DRAFTED, "small")}  # those with a second model, of LLAMA's kind; its name
 SMALL = {"shape": str(Path(__file__).with_name("small.tree"))}
@@ -93,6 +93,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "prompt_lookup": (LLAMA, {"width": 4}),
     "prophet": ("tiny-llada", {"block": 16}),
     "r2r": (LLAMA, {"limit": 4.6}),
+    "r2r_router": (LLAMA, {"route": heads(1, 1, 0)}),
     "rcr": ("tiny-llada", {"block": 16, "steps": 6}),
     "rediff": ("tiny-llada", {"block": 16, "steps": 12, "share": 0.5}),
     "remdm": ("tiny-llada", {"block": 16, "rounds": 3, "number": 2}),

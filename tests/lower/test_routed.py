@@ -8,8 +8,10 @@ import torch
 from dcompile.controls import Controls
 from dcompile.dsl import checker
 from dcompile.reference import run
-from dcompile.reference.forward import blank, forward
+from dcompile.reference.forward import blank, forward, logits_of, states
+from dcompile.reference.networks import answer
 from dcompile.strategy import ModelUse, Strategy, lags
+from tests.backends.parts import heads
 from tests.lower.test_drafts import LENGTH, PROMPTS, both, drafter
 from tests.passes.rows import model, oracle, read
 
@@ -108,3 +110,23 @@ def test_verdicts() -> None:
     assert routed.cache.verdict == "exact"
     assert (routed.lossless.verdict, "another model" in routed.lossless.why) == ("lossy", True)
     assert checker.report(strategy(LOSSLESS["a draft of the one that waited"])).lossless.verdict == "proved"
+
+
+def test_a_router_that_reads_the_hidden_state() -> None:
+    """It sends some tokens to each model, and reads the very vector that the small one's head reads."""
+    path = heads(1, 1, 0, hidden=model().facts.hidden)
+    routed = read("r2r_router", route=path)
+    models = {"small": drafter(), "lm": model()}
+    want, got = both(routed, models)
+    assert got == want
+    module, text, chosen = routed.modules[0], list(PROMPTS[0]), set()
+    for token in want[0].answer:
+        one, two = (
+            states(m, ModelUse("lm", "causal", None), blank(m, len(text)), text, range(len(text)), ())[-1]
+            for m in (drafter(), model())
+        )
+        large = bool(answer(module, one, 0)[0] > 0.5)
+        chosen.add(large)
+        assert token == int(torch.argmax(logits_of(*((model(), two[None]) if large else (drafter(), one[None])))))
+        text.append(token)
+    assert chosen == {False, True}
