@@ -48,6 +48,7 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         "ar_int4_codes_vs_genai": ratio(runs, INT4, GENAI4),
         "ar_int4_vs_llamacpp": ratio(runs, INT4, "llama.cpp Q4_1"),
         "ar_fp32_vs_genai": ratio(runs, FP32, GENAI32),
+        "ar_exact_vs_genai_fp32": ratio(runs, EXACT, GENAI32),
         **{f"spec_{kind}_vs_genai_int4": ratio(runs, chosen[kind], GENAI4, kind) for kind in chosen},
         "kv_bytes_copied_fraction": made[INT4].copied / made[INT4].cache,
         "artifact_over_weights": max(over_weights(made[n], args.model, n) for n in made),

@@ -23,7 +23,7 @@ SIZES = {
     "intermediate_size": 1536, "vocab_size": 49152, "rms_norm_eps": 1e-5, "max_position_embeddings": 1024,
     "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }  # fmt: skip
-PLANTED = {"lm_head": 14, "q_proj": 4, "k_proj": 4, "": 2}  # factors of weights, by the first name that fits
+PLANTED = {"lm_head": 18, "q_proj": 4, "k_proj": 4, "": 2}  # factors of weights, by the first name that fits
 CALM = {"lm_head": 100, "": 1}  # distributions that come to rest, as KLASS asks besides
 
 
