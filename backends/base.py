@@ -22,6 +22,9 @@ class Backend(ABC):
     stages: ClassVar[tuple[Stage, ...]] = ()
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = False  # whether it can multiply with matrices in blocks
+    in_place: ClassVar[bool] = (
+        False  # whether steps write into the host's caches: then no pass need spare copies of them
+    )
 
     def chunk(self, models: Sequence[Model], batch: int, capacity: int) -> int | None:
         """How many slots of a prompt are best stored at a time; None leaves it to lowering."""

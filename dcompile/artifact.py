@@ -91,7 +91,7 @@ class Canvas(_Value):
 
 
 class Quantized(_Value):
-    """Matrices in blocks of 32 weights: the fewest bits of those that the build rounded, and whether products may round
+    """Matrices in blocks: the fewest bits of those that the build rounded, and whether products may round
     activations."""
 
     weights: Literal["int4", "int4-symmetric", "int8"]

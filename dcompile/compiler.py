@@ -114,7 +114,7 @@ def build(
     `model`: a checkpoint, or one for each model that the strategy names, by name.
     `strategy`: a path, the name of a standard one, or a text. `max_length`: room for prompt and answer. `loop`: where
     the loop is cut. `rng=False` leaves out the random generator. `without`: passes to leave out; `limit`: how many to
-    run. `quantize`: `int4` or `int8` for matrices in blocks of 32 weights; those of a GGUF file are taken as they are.
+    run. `quantize`: `int4` or `int8` for matrices in blocks; those of a GGUF file are taken as they are.
     `int4-symmetric` rounds those with offsets, too, to steps around 0: the fastest, and further from the checkpoint.
     `activations`: `int8` lets products round what they multiply such matrices with. `keep`: the folder where builds
     keep weights and traces for later ones, or `off`; else what DCOMPILE_CACHE says, or the user's cache folder.
@@ -180,9 +180,10 @@ def compile(
         )
     watch.program("lower", "", program, time.perf_counter() - began)
     legal = (*_quantise(order, models), *backend.stages)
+    without = (*order.without, *(("capture-cache",) if order.loop == "step" and backend.in_place else ()))
     with part("passes"):
         program = optimise(
-            program, order.loop, legal=legal, without=order.without, limit=order.limit, observers=[watch.after_pass]
+            program, order.loop, legal=legal, without=without, limit=order.limit, observers=[watch.after_pass]
         )
     carried, whole = cache_traffic(program)
     note = f"{carried:,} of {whole:,} bytes of keys and values are carried by the inner loop, and so copied each step"

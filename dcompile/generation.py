@@ -69,6 +69,8 @@ class Generation:
 
     def _look(self, turn: Turn) -> None:
         """Note the rows that have come to their end."""
+        if not (self.stops or turn.done or turn.interrupted):
+            return
         for r, request in enumerate(self.requests):
             if r in self._ended:
                 continue

@@ -119,40 +119,42 @@ def _(x: Tensor, count: int) -> Tensor:
     return x.new_empty((*x.shape[:-1], count), dtype=torch.int64)
 
 
-BLOCK = 32  # weights of a row that share a scale
-
-
 @torch.library.custom_op("dcompile::linear_blocks", mutates_args=())
-def linear_blocks(x: Tensor, codes: Tensor, scale: Tensor, least: Tensor | None, rough: bool) -> Tensor:
+def linear_blocks(x: Tensor, codes: Tensor, scale: Tensor, least: Tensor | None, bits: int, rough: bool) -> Tensor:
     """x [.., K] times the transpose of a matrix [N, K] in blocks (`from_blocks`): [.., N]. `rough`: the backend may
     round x to eight bits, block by block."""
-    return torch.nn.functional.linear(x, from_blocks(codes, scale, least))
+    return torch.nn.functional.linear(x, from_blocks(codes, scale, least, bits))
 
 
 @linear_blocks.register_fake
-def _(x: Tensor, codes: Tensor, scale: Tensor, least: Tensor | None, rough: bool) -> Tensor:
+def _(x: Tensor, codes: Tensor, scale: Tensor, least: Tensor | None, bits: int, rough: bool) -> Tensor:
     return x.new_empty((*x.shape[:-1], codes.shape[0]))
 
 
 @torch.library.custom_op("dcompile::embed_blocks", mutates_args=())
-def embed_blocks(codes: Tensor, scale: Tensor, least: Tensor | None, index: Tensor) -> Tensor:
+def embed_blocks(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int, index: Tensor) -> Tensor:
     """Rows of a matrix [N, K] in blocks by index int64 [..]: float32 [.., K]."""
-    return from_blocks(codes[index], scale[index], None if least is None else least[index])
+    return from_blocks(codes[index], scale[index], None if least is None else least[index], bits)
 
 
 @embed_blocks.register_fake
-def _(codes: Tensor, scale: Tensor, least: Tensor | None, index: Tensor) -> Tensor:
-    return index.new_empty((*index.shape, codes.shape[-2] * BLOCK), dtype=torch.float32)
+def _(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int, index: Tensor) -> Tensor:
+    return index.new_empty((*index.shape, codes.shape[-2] * block_size(codes.shape, bits)), dtype=torch.float32)
 
 
-def from_blocks(codes: Tensor, scale: Tensor, least: Tensor | None) -> Tensor:
-    """Rows [.., K] in float32: scale · (q − 8 or 128), or scale · q + least. `codes` uint8 [.., K/32, 16 or 32]: a
-    code a byte, or two, the lower half first; `scale` and `least` float16 [.., K/32]."""
-    packed = codes.shape[-1] < BLOCK
-    if packed:
-        codes = torch.stack([codes % 16, codes // 16], -1).reshape(*codes.shape[:-1], BLOCK)
+def block_size(codes: Sequence[int], bits: int) -> int:
+    """How many weights of a row share a scale, by the shape of their codes."""
+    return codes[-1] * 8 // bits
+
+
+def from_blocks(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int) -> Tensor:
+    """Rows [.., K] in float32: scale · (q − 8 or 128), or scale · q + least. In blocks of S weights: `codes` uint8
+    [.., K/S, S], or of four bits [.., K/S, S/2], two a byte, the lower half first; `scale` and `least` float16
+    [.., K/S]."""
+    if bits == 4:
+        codes = torch.stack([codes % 16, codes // 16], -1).flatten(-2)
     q = codes.to(torch.float32)
-    q = q - (8 if packed else 128) if least is None else q
+    q = q - 2 ** (bits - 1) if least is None else q
     rows = q * scale.to(torch.float32).unsqueeze(-1)
     rows = rows if least is None else rows + least.to(torch.float32).unsqueeze(-1)
     return rows.reshape(*rows.shape[:-2], -1)

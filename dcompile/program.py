@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import fx
@@ -40,6 +41,13 @@ class Graph:
     module: fx.GraphModule
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+    def handed_on(self) -> dict[str, tuple[fx.Node, fx.Node]]:
+        """What goes in and comes out under one name: its placeholder and its result."""
+        places = dict(zip((p.name for p in self.inputs), self.module.graph.find_nodes(op="placeholder"), strict=True))
+        (output,) = self.module.graph.find_nodes(op="output")
+        results: Any = output.args[0]
+        return {p.name: (places[p.name], r) for p, r in zip(self.outputs, results, strict=True) if p.name in places}
 
 
 @dataclass(frozen=True)

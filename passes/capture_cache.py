@@ -19,7 +19,18 @@ from torch import Tensor, fx
 
 from dcompile.ops import FLOOR
 from dcompile.passes.base import Pass
-from dcompile.passes.facts import ATTEND, arguments, attends, depends, placeholders, results, sides
+from dcompile.passes.facts import (
+    ATTEND,
+    Store,
+    arguments,
+    attends,
+    depends,
+    placeholders,
+    reads_cache,
+    results,
+    sides,
+    stores,
+)
 from dcompile.passes.merge import Merge
 from dcompile.passes.replay import Replay, rerecord_all
 from dcompile.program import Program
@@ -47,39 +58,6 @@ class CaptureCache(Pass):
         return rerecord_all(program, kind)
 
 
-@dataclass(frozen=True)
-class Store:
-    """One write into a carried cache: its place among the carried values, and the nodes of the scatter."""
-
-    at: int
-    cache: fx.Node
-    scatter: fx.Node
-    index: fx.Node
-    source: fx.Node
-    kept: fx.Node
-    old: fx.Node
-
-
-def stores(body: fx.GraphModule, names: tuple[str, ...]) -> list[Store]:
-    """The caches that a body reads in attention and rewrites by one scatter."""
-    found = []
-    carried = placeholders(body)[: len(names)]
-    for at, (place, out) in enumerate(zip(carried, results(body), strict=True)):
-        if out.target is not aten.scatter.src or out.meta["val"].dim() != 4:
-            continue
-        cache, _, index, source = arguments(out)
-        if cache is place and source.target is aten.where.self:
-            kept, _, old = arguments(source)
-            if old.target is aten.gather.default:
-                found.append(Store(at, place, out, index, source, kept, old))
-    return found
-
-
-def reads_cache(node: fx.Node) -> bool:
-    """Whether a node is attention over a cached part and a fresh one."""
-    return node.target is ATTEND and len(arguments(node)[1]) == 2
-
-
 def _branches(body: fx.GraphModule) -> bool:
     """Whether attention stands in a branch, where what a body reads is not replaced."""
     return any(map(attends, sides(body)))
@@ -95,7 +73,7 @@ class _Capturing(Replay):
 
     def loop(self, node: fx.Node, args: Any) -> list[Tensor]:
         body, names = args[1], node.meta["carried"]
-        found = stores(body, names)
+        found = stores(zip(placeholders(body)[: len(names)], results(body), strict=True))
         if not found or "stored" not in names or _branches(body):
             return super().loop(node, args)
         places = placeholders(body)

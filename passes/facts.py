@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import fx
 import dcompile.ops  # noqa: F401  (defines attend)
 from dcompile.program import COND, WHILE, Program, modules, submodules
 
+aten = torch.ops.aten
 ATTEND = torch.ops.dcompile.attend.default
 
 
@@ -101,6 +103,38 @@ def sides(module: fx.GraphModule) -> Iterator[fx.GraphModule]:
 def is_control(node: fx.Node) -> bool:
     """A loop or a branch."""
     return node.op == "call_function" and node.target in (WHILE, COND)
+
+
+@dataclass(frozen=True)
+class Store:
+    """One write into a cache: which of the pairs it is of, and the nodes of the scatter."""
+
+    at: int
+    cache: fx.Node
+    scatter: fx.Node
+    index: fx.Node
+    source: fx.Node
+    kept: fx.Node
+    old: fx.Node
+
+
+def stores(handed_on: Iterable[tuple[fx.Node, fx.Node]]) -> list[Store]:
+    """Of what a graph is given and hands on, the caches that it rewrites by one scatter."""
+    found = []
+    for at, (place, out) in enumerate(handed_on):
+        if out.target is not aten.scatter.src or out.meta["val"].dim() != 4:
+            continue
+        cache, _, index, source = arguments(out)
+        if cache is place and source.target is aten.where.self:
+            kept, _, old = arguments(source)
+            if old.target is aten.gather.default:
+                found.append(Store(at, place, out, index, source, kept, old))
+    return found
+
+
+def reads_cache(node: fx.Node) -> bool:
+    """Whether a node is attention over a cached part and a fresh one."""
+    return node.target is ATTEND and len(arguments(node)[1]) == 2
 
 
 def cache_traffic(program: Program) -> tuple[int, int]:

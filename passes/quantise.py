@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from dcompile.models.blocks import Blocks
-from dcompile.ops import BLOCK, EMBED_BLOCKS, LINEAR_BLOCKS
+from dcompile.ops import EMBED_BLOCKS, LINEAR_BLOCKS
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import emit, tidy
 from dcompile.passes.facts import arguments
@@ -47,15 +47,15 @@ class Quantise(Pass):
 
 def _rewrite(module: fx.GraphModule, node: fx.Node, weight: fx.Node, blocks: Blocks | None, rough: bool) -> None:
     """What the blocks give, and the bias, in the place of a layer or an embedding."""
-    if blocks is None or tuple(weight.meta["val"].shape) != (blocks.codes.shape[0], blocks.codes.shape[1] * BLOCK):
+    if blocks is None or tuple(weight.meta["val"].shape) != blocks.shape:
         return
     graph, args = module.graph, arguments(node)
     with graph.inserting_before(node):
         tensors = [_constant(module, f"{weight.target}_{part}", tensor, weight) for part, tensor in _named(blocks)]
         if node.target is aten.embedding.default:
-            made = emit(graph, EMBED_BLOCKS, *tensors, args[1], like=node)
+            made = emit(graph, EMBED_BLOCKS, *tensors, blocks.bits, args[1], like=node)
         else:
-            made = emit(graph, LINEAR_BLOCKS, args[0], *tensors, rough, like=node)
+            made = emit(graph, LINEAR_BLOCKS, args[0], *tensors, blocks.bits, rough, like=node)
         made.meta = {**node.meta, **made.meta}
         if node.target is aten.linear.default and len(args) > 2 and args[2] is not None:
             made = emit(graph, aten.add.Tensor, made, args[2], like=node)

@@ -13,7 +13,9 @@ from torch import fx
 
 from dcompile.backends import weights
 from dcompile.backends.base import Backend
-from dcompile.backends.onnx import rows
+from dcompile.backends.onnx import in_place, rows
+from dcompile.backends.onnx.appending import AppendInAttention
+from dcompile.backends.onnx.buffers import KEY
 from dcompile.backends.onnx.emit import emit_graph
 from dcompile.backends.onnx.fuse import weights_together
 from dcompile.backends.onnx.live import LiveSlots
@@ -36,9 +38,10 @@ class ONNX(Backend):
     """ONNX Runtime, from any language."""
 
     name: ClassVar[str] = "onnx"
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (LiveSlots(), SinkHead())),)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (AppendInAttention(), LiveSlots(), SinkHead())),)
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
 
     def chunk(self, models: Sequence[Loaded], batch: int, capacity: int) -> int | None:
         shapes = (w.shape for m in models for w in named_weights(m.backbone, m.head).values())  # no module is made
@@ -63,7 +66,9 @@ class ONNX(Backend):
         for graph in program.graphs:
             with part("graphs"):
                 emitted = emit_graph(Model(regions, weights.FILE, sizes=sizes), graph)
-            model = ir.Model(emitted, ir_version=IR_VERSION, producer_name="dcompile")
+            names = in_place.in_place(graph) if program.loop == "step" else []
+            metadata = {KEY: ",".join(names)} if names else None
+            model = ir.Model(emitted, ir_version=IR_VERSION, producer_name="dcompile", metadata_props=metadata)
             files[graph.name] = f"{graph.name}.onnx"
             with part("writing graphs"):
                 (folder / files[graph.name]).write_bytes(ir.serde.serialize_model(model).SerializeToString(True))

@@ -90,7 +90,7 @@ def _fused(at: Scope, fusion: Fusion, env: dict[fx.Node, Values]) -> dict[fx.Nod
     if results is None:
         return {}
     likes = [described(node.meta["val"]) for node in fusion.gives]
-    made = [Typed(value, like.dtype, like.shape) for value, like in zip(results, likes, strict=True)]
+    made = [_made(at, value, like) for value, like in zip(results, likes, strict=True)]
     return dict(zip(fusion.gives, made, strict=True))
 
 
@@ -105,8 +105,12 @@ def _call(at: Scope, node: fx.Node, env: dict[fx.Node, Values]) -> Values:
     out = described(node.meta["val"])
     made = HANDLERS[node.target](at, out, *args)
     if isinstance(out, Typed):
-        return Typed(made, out.dtype, out.shape)
-    return [Typed(value, like.dtype, like.shape) for value, like in zip(made, out, strict=True)]
+        return _made(at, made, out)
+    return [_made(at, value, like) for value, like in zip(made, out, strict=True)]
+
+
+def _made(at: Scope, value: ir.Value, like: Typed) -> Typed:
+    return Typed(at.shaped(value, like.shape), like.dtype, like.shape)
 
 
 def _read(env: dict[fx.Node, Values], args: Any) -> Any:

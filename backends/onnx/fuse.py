@@ -48,7 +48,7 @@ def find(module: fx.GraphModule) -> dict[fx.Node, Fusion]:
         found[layers[0]] = Fusion(linear_layers, (parameters, layers[0].args[0]), tuple(layers))
     for layers in block_siblings(module):
         parameters = [[parameter(module, place) for place in layer.args[1:4]] for layer in layers]
-        found[layers[0]] = Fusion(block_layers, (parameters, layers[0].args[4], layers[0].args[0]), tuple(layers))
+        found[layers[0]] = Fusion(block_layers, (parameters, layers[0].args[4:], layers[0].args[0]), tuple(layers))
     return found
 
 
@@ -66,8 +66,8 @@ def block_siblings(module: fx.GraphModule) -> list[list[Any]]:
     """The same of layers whose weights lie in blocks of one form."""
     groups: dict[Any, list[Any]] = {}
     for node in module.graph.find_nodes(op="call_function", target=LINEAR_BLOCKS):
-        x, codes, _, least, _ = node.args
-        groups.setdefault((x, _shape(codes)[1:], least is None), []).append(node)
+        x, codes, _, least, bits, _ = node.args
+        groups.setdefault((x, _shape(codes)[1:], bits, least is None), []).append(node)
     return [g for g in groups.values() if 1 < len(g) == len({str(n.args[1].target) for n in g})]
 
 
@@ -220,11 +220,18 @@ def skip_norm(at: Scope, a: Typed, b: Typed, weight: Typed, eps: float) -> Seque
 
 def rotate(at: Scope, q: Typed, cos: Typed, sin: Typed) -> Sequence[ir.Value]:
     """ORT looks cos and sin up by position: their rows are numbered here."""
-    batch, _, width, _ = q.shape
+    batch, heads, width, dim = q.shape
     rows = cos.shape[0] * width
     places = np.broadcast_to(np.arange(rows).reshape(cos.shape[0], width), (batch, width))
-    tables = [_half(at, x) for x in (cos, sin)]
-    return [at.op("RotaryEmbedding", q, at.constant(places, torch.int64), *tables, domain=CONTRIB, name="rotary")]
+    tables = [at.constant(places, torch.int64), *(_half(at, x) for x in (cos, sin))]
+    if width > 1:
+        return [at.op("RotaryEmbedding", q, *tables, domain=CONTRIB, name="rotary")]
+    flat = (batch, 1, heads * dim)  # one position: its heads lie in a row, as the layer in front gives them
+    made = at.op(
+        "RotaryEmbedding", at.reshape(q, flat), *tables, domain=CONTRIB, name="rotary", num_heads=heads,
+        rotary_embedding_dim=dim,
+    )  # fmt: skip
+    return [at.reshape(Typed(at.shaped(made, flat), q.dtype, flat), q.shape)]
 
 
 def linear_layers(at: Scope, parameters: Sequence[Sequence[Parameter | None]], x: Typed) -> Sequence[ir.Value] | None:
@@ -243,9 +250,9 @@ def linear_layers(at: Scope, parameters: Sequence[Sequence[Parameter | None]], x
 
 
 def block_layers(
-    at: Scope, parameters: Sequence[Sequence[Parameter | None]], rough: bool, x: Typed
+    at: Scope, parameters: Sequence[Sequence[Parameter | None]], form: tuple[int, bool], x: Typed
 ) -> Sequence[ir.Value] | None:
-    """The same of layers (codes, scale, least or None) in blocks."""
+    """The same of layers (codes, scale, least or None) in blocks; `form`: bits, and whether x may be rounded."""
     joined: list[Typed | None] = []
     for part in zip(*parameters, strict=True):
         known = [p for p in part if p is not None]
@@ -256,7 +263,7 @@ def block_layers(
     sizes = [layer[0].tensor.shape[0] for layer in parameters if layer[0] is not None]
     out = Typed(x.value, x.dtype, (*x.shape[:-1], sum(sizes)))
     return at.ops(
-        "Split", linear_blocks(at, out, x, codes, scale, least, rough), at.ints(*sizes), outputs=len(sizes), axis=-1
+        "Split", linear_blocks(at, out, x, codes, scale, least, *form), at.ints(*sizes), outputs=len(sizes), axis=-1
     )
 
 

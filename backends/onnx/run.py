@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from dcompile.backends.onnx.buffers import OUT, Arrays, Buffers, names_in_place
 from dcompile.diagnostic import error
-
-Arrays = dict[str, np.ndarray]
-
-OUT = ".out"  # ends the name of a result that has the name of an input
 
 
 class Executable:
@@ -28,6 +25,8 @@ class Executable:
         self._threads = threads
         self._profile = profile
         self._sessions: dict[str, ort.InferenceSession] = {}
+        self._graphs: dict[str, Plain | Buffers] = {}
+        self._entry = next(iter(files), "")
 
     def session(self, name: str) -> ort.InferenceSession:
         """The session of a graph; `broken-artifact` when ORT cannot read its file."""
@@ -42,19 +41,40 @@ class Executable:
         return self._sessions[name]
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """Results by name; inputs that the graph does not know are left aside."""
-        session = self.session(graph)
-        feed = {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()}
-        names = [o.name for o in session.get_outputs()]
-        values = session.run(names, feed)
-        return {name.removesuffix(OUT): value for name, value in zip(names, values, strict=True)}
+        """Results by name; inputs that the graph does not know are left aside. What it writes in place
+        (docs/artifact.md) is changed, and is the result of that name."""
+        if graph not in self._graphs:
+            session = self.session(graph)
+            names = names_in_place(session)
+            self._graphs[graph] = Buffers(session, names) if names else Plain(session)
+        if graph == self._entry:
+            for made in self._graphs.values():
+                made.forget()
+        return self._graphs[graph].run(inputs)
 
     def profiles(self) -> dict[str, Path]:
         """End profiling; the profile of each graph that was run."""
         return {name: Path(session.end_profiling()) for name, session in self._sessions.items()}
 
     def close(self) -> None:
+        self._graphs.clear()
         self._sessions.clear()
+
+
+class Plain:
+    """A session whose results are arrays of their own."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._inputs = [i.name for i in session.get_inputs()]
+        self._results = [o.name for o in session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        values = self._session.run(self._results, {name: np.asarray(inputs[name]) for name in self._inputs})
+        return {name.removesuffix(OUT): value for name, value in zip(self._results, values, strict=True)}
+
+    def forget(self) -> None:
+        """It holds nothing."""
 
 
 def options(threads: int | None = None, profile: Path | None = None) -> ort.SessionOptions:

@@ -57,6 +57,7 @@ class Model:
     origin: str = ""
     names: dict[str, int] = field(default_factory=dict)
     expanded: dict[ir.Value, Typed] = field(default_factory=dict)  # what a value is the expansion of
+    shapes: dict[ir.Value, tuple[int, ...]] = field(default_factory=dict)  # of results, as the Program gives them
     fronts: dict[ir.Value, ir.Value] = field(default_factory=dict)  # what may be shorter than its shape: its length
 
     def name(self, hint: str) -> str:
@@ -198,7 +199,14 @@ class Scope:
         producer = value.producer()
         if producer is not None and producer.op_type == "Reshape" and producer.inputs[0] is not None:
             value = producer.inputs[0]
-        return self.op("Reshape", value, self.ints(*shape))
+        if self.model.shapes.get(value) == tuple(shape):
+            return value
+        return self.shaped(self.op("Reshape", value, self.ints(*shape)), shape)
+
+    def shaped(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+        """A value that is known to have this shape: a reshape back to it is the value itself."""
+        self.model.shapes[value] = tuple(shape)
+        return value
 
     def join(self, parts: Sequence[ir.Value], axis: int) -> ir.Value:
         """The parts one after another; the same parts are joined once."""

@@ -42,15 +42,18 @@ def find(module: fx.GraphModule) -> dict[fx.Node, Fusion]:
         head = head_behind(module, node.args[0])
         if head is not None and node.args[1:] == (-1,) and only_chosen(head):
             weights = [parameter(module, place) for place in weights_of(head)]
-            found[node] = Fusion(best, (weights, tuple(node.meta["val"].shape), head.args[0]), (node,))
+            bits = head.args[4] if head.target is ops.LINEAR_BLOCKS else 32
+            found[node] = Fusion(best, (weights, bits, tuple(node.meta["val"].shape), head.args[0]), (node,))
     return found
 
 
 def head_behind(module: fx.GraphModule, node: Any) -> fx.Node | None:
-    """The large linear layer without bias whose result this is, perhaps in another shape with the same last axis."""
+    """The large linear layer without bias whose result this is, perhaps in another shape with the same last axis. None
+    where its product may be rough: that reads no more bytes than the codes here have."""
     while node.target is aten.reshape.default and _width(node) == _width(node.args[0]):
         node = node.args[0]
-    if node.target is ops.LINEAR_BLOCKS or (node.target is aten.linear.default and len(node.args) == 2):
+    exact = node.target is ops.LINEAR_BLOCKS and not node.args[5]
+    if exact or (node.target is aten.linear.default and len(node.args) == 2):
         places = [place for place in weights_of(node) if place is not None]
         if all(place.op == "get_attr" for place in places) and node.meta["val"].dtype == torch.float32:
             return node if _width(node) * _width(node.args[0]) >= LARGE else None
@@ -78,22 +81,24 @@ def _width(node: fx.Node) -> int:
 # ------------------------------------------------------------ emitting
 
 
-def best(at: Scope, head: Sequence[Parameter | None], shape: Sequence[int], x: Typed) -> list[ir.Value] | None:
+def best(
+    at: Scope, head: Sequence[Parameter | None], bits: int, shape: Sequence[int], x: Typed
+) -> list[ir.Value] | None:
     """Tokens int64 of `shape` for hidden states x [.., K], or None where a product is faster."""
     if size_of(x.shape[:-1]) > ROWS:
         return None
     known = [None if p is None else at.weight(p.name, p.tensor) for p in head]
     states = Typed(at.reshape(x, (-1, x.shape[-1])), torch.float32, (-1, x.shape[-1]))
-    tokens = _left(at, states, head, known)
-    rows = Typed(_matrix(at, known, tokens), torch.float32, (-1, x.shape[-1]))
+    tokens = _left(at, states, head, bits, known)
+    rows = Typed(_matrix(at, known, bits, tokens), torch.float32, (-1, x.shape[-1]))
     winner = at.op("ArgMax", product(at, states, rows, torch.float32, flip=True), axis=-1, keepdims=0)
     return [at.reshape(at.op("Gather", tokens, winner, axis=0), shape)]
 
 
-def _left(at: Scope, x: Typed, head: Sequence[Parameter | None], known: Sequence[Typed | None]) -> ir.Value:
+def _left(at: Scope, x: Typed, head: Sequence[Parameter | None], bits: int, known: Sequence[Typed | None]) -> ir.Value:
     """The rows of the head that may have the largest product with some row of x, in order: int64 [n]."""
-    step, bound = steps_and_bounds([None if p is None else p.tensor for p in head])
-    logits = at.op("Mul", _rough(at, x, _codes(at, known, step), len(step)), _floats(at, step))
+    step, bound = steps_and_bounds([None if p is None else p.tensor for p in head], bits)
+    logits = at.op("Mul", _rough(at, x, _codes(at, known, bits, step), len(step)), _floats(at, step))
     error = at.op("Mul", at.op("ReduceL2", x, at.ints(1), keepdims=1), _floats(at, bound))
     sure = at.op("ReduceMax", at.op("Sub", logits, error), at.ints(1), keepdims=1)
     margin = at.op("Sub", at.op("Add", logits, error), sure)
@@ -116,14 +121,14 @@ def _rough(at: Scope, x: Typed, codes: ir.Value, count: int) -> ir.Value:
     return at.reshape(at.op("MatMul", units, pair), (-1, count))
 
 
-def _codes(at: Scope, known: Sequence[Typed | None], step: Tensor) -> ir.Value:
+def _codes(at: Scope, known: Sequence[Typed | None], bits: int, step: Tensor) -> ir.Value:
     """uint8 [K, N]; ONNX Runtime folds it when it loads the graph."""
     middles = at.constant(MIDDLE, torch.uint8, step.shape)
-    codes = at.op("QuantizeLinear", _matrix(at, known), _floats(at, step), middles, axis=0)
+    codes = at.op("QuantizeLinear", _matrix(at, known, bits), _floats(at, step), middles, axis=0)
     return at.op("Transpose", codes, perm=[1, 0])
 
 
-def _matrix(at: Scope, known: Sequence[Typed | None], index: ir.Value | None = None) -> ir.Value:
+def _matrix(at: Scope, known: Sequence[Typed | None], bits: int, index: ir.Value | None = None) -> ir.Value:
     """The head, or rows of it, as floats [N, K]."""
     codes, *rest = known
     assert codes is not None
@@ -131,14 +136,14 @@ def _matrix(at: Scope, known: Sequence[Typed | None], index: ir.Value | None = N
         return codes.value if index is None else at.op("Gather", codes, index, axis=0)
     scale, least = rest
     assert scale is not None
-    return rows_of(at, codes, scale, least, index)
+    return rows_of(at, codes, scale, least, bits, index)
 
 
-def steps_and_bounds(head: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+def steps_and_bounds(head: Sequence[Tensor | None], bits: int) -> tuple[Tensor, Tensor]:
     """Of each row of a head: the step of its codes, and the largest error of a product, in units of |x|. Both [N]."""
     codes, *rest = head
     assert codes is not None
-    matrix = codes if not rest else ops.from_blocks(codes, rest[0], rest[1])  # type: ignore[arg-type]
+    matrix = codes if not rest else ops.from_blocks(codes, rest[0], rest[1], bits)  # type: ignore[arg-type]
     step = torch.clamp(matrix.abs().amax(1), min=1e-30) / (MIDDLE - 1)
     near = torch.round(matrix / step.unsqueeze(1)) * step.unsqueeze(1)
     share = math.sqrt(matrix.shape[1]) / (2 * (MIDDLE - 1) * FINE) + SLACK

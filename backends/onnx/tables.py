@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dcompile.backends.onnx import (
+    appending,
     arithmetic,
     attention,
     blocks,
@@ -19,6 +20,7 @@ from dcompile.backends.onnx import (
 )
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
+    **appending.OPS,
     **arithmetic.OPS,
     **attention.OPS,
     **blocks.OPS,

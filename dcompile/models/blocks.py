@@ -1,4 +1,4 @@
-"""Weights in blocks of 32 along a row, each with a scale and perhaps an offset: as GGUF stores them, or rounded here.
+"""Weights in blocks along a row, each with a scale and perhaps an offset: as GGUF stores them, or rounded here.
 
 A weight is scale · (q − middle), middle 8 or 128, or scale · q + least where a `least` is kept (Q4_1). Scales and
 offsets are float16, as in GGUF. Codes lie as ONNX Runtime's MatMulNBits wants them: one a byte, or two, lower half first.
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from dcompile.models import kept
 from dcompile.models.base import Model
-from dcompile.ops import BLOCK, from_blocks
+from dcompile.ops import block_size, from_blocks
 
+BLOCK = 32  # weights of a GGUF block
+WIDE = 64  # of a block that is rounded here to steps around 0: half as many scales to read
 Q4_0, Q4_1, Q8_0 = 2, 3, 8  # ggml's numbers
 BYTES = {Q4_0: 18, Q4_1: 20, Q8_0: 34}  # of a block
 PIECE = 4096  # blocks at a time, which a processor's cache holds
@@ -29,16 +31,23 @@ Bits = Literal["int4", "int4-symmetric", "int8"]
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A matrix [N, K]: `codes` uint8 [N, K/32, 16 or 32], `scale` and `least` float16 [N, K/32]."""
+    """A matrix [N, K] in blocks of S weights: `codes` uint8 [N, K/S, S], or of four bits [N, K/S, S/2], `scale` and
+    `least` float16 [N, K/S]."""
 
     codes: Tensor
     scale: Tensor
-    least: Tensor | None = None
+    least: Tensor | None
+    bits: int
 
     @property
     def floats(self) -> Tensor:
         """The matrix in float32."""
-        return from_blocks(self.codes, self.scale, self.least)
+        return from_blocks(self.codes, self.scale, self.least, self.bits)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[N, K]"""
+        return self.codes.shape[0], self.codes.shape[1] * block_size(self.codes.shape, self.bits)
 
 
 def of_gguf(raw: np.ndarray, kind: int, shape: tuple[int, ...]) -> Blocks | None:
@@ -52,7 +61,8 @@ def of_gguf(raw: np.ndarray, kind: int, shape: tuple[int, ...]) -> Blocks | None
         codes = (data.view(torch.int8).to(torch.int16) + 128).to(torch.uint8)
     else:
         codes = pack(torch.cat([data % 16, data // 16], -1))  # a block's first half lies in the lower halves
-    return Blocks(codes, halves[..., 0].contiguous(), halves[..., 1].contiguous() if kind == Q4_1 else None)
+    least = halves[..., 1].contiguous() if kind == Q4_1 else None
+    return Blocks(codes, halves[..., 0].contiguous(), least, 8 if kind == Q8_0 else 4)
 
 
 def floats_of_gguf(raw: np.ndarray, kind: int, shape: tuple[int, ...]) -> Tensor | None:
@@ -88,7 +98,7 @@ def _dequantise(rows: np.ndarray, kind: int, out: np.ndarray) -> None:
 def select(blocks: Blocks, rows: Tensor) -> Blocks:
     """The rows at these indices."""
     least = None if blocks.least is None else blocks.least[rows]
-    return Blocks(blocks.codes[rows], blocks.scale[rows], least)
+    return replace(blocks, codes=blocks.codes[rows], scale=blocks.scale[rows], least=least)
 
 
 def pack(codes: Tensor) -> Tensor:
@@ -98,11 +108,14 @@ def pack(codes: Tensor) -> Tensor:
 
 def nearest(weight: Tensor, bits: Bits) -> Blocks:
     """A float matrix [N, K] rounded. int8: to the nearest of 255 steps around 0. Others: to 16 steps, of several ranges
-    the one with the smallest squared error: int4 between a least and a greatest weight, int4-symmetric around 0."""
-    blocks = weight.float().reshape(weight.shape[0], -1, BLOCK)
+    the one with the smallest squared error: int4 between a least and a greatest weight, int4-symmetric around 0. A
+    block has 32 weights, 64 around 0 where that divides K."""
+    size = BLOCK if bits == "int4" or weight.shape[1] % WIDE else WIDE
+    blocks = weight.float().reshape(weight.shape[0], -1, size)
     if bits == "int8":
         scale = _half(blocks.abs().amax(-1) / 127)
-        return Blocks((_steps(blocks, scale).round().clamp(-127, 127) + 128).to(torch.uint8), scale.half())
+        codes = (_steps(blocks, scale).round().clamp(-127, 127) + 128).to(torch.uint8)
+        return Blocks(codes, scale.half(), None, 8)
     if bits == "int4":
         return _best(blocks, (_between(blocks, share) for share in SHRINK))
     return _best(blocks, (_around(blocks, share, codes) for share in SHRINK for codes in (7, -8)))
@@ -119,6 +132,7 @@ def _best(blocks: Tensor, ways: Iterator[Blocks]) -> Blocks:
             torch.where(better.unsqueeze(-1), found.codes, best.codes),
             torch.where(better, found.scale, best.scale),
             None if best.least is None or found.least is None else torch.where(better, found.least, best.least),
+            best.bits,
         )
         least_error = torch.minimum(error, least_error)
     return best
@@ -134,7 +148,7 @@ def _between(blocks: Tensor, share: float) -> Blocks:
     middle, reach = (low + high) / 2, (high - low) / 2 * share
     scale, least = _half(2 * reach / 15), _half(middle - reach)
     codes = _steps(blocks - least.unsqueeze(-1), scale).round().clamp(0, 15)
-    return Blocks(pack(codes.to(torch.uint8)), scale.half(), least.half())
+    return Blocks(pack(codes.to(torch.uint8)), scale.half(), least.half(), 4)
 
 
 def _around(blocks: Tensor, share: float, end: int) -> Blocks:
@@ -142,7 +156,7 @@ def _around(blocks: Tensor, share: float, end: int) -> Blocks:
     farthest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
     scale = _half(farthest * share / end)
     codes = _steps(blocks, scale).round().clamp(-8, 7) + 8
-    return Blocks(pack(codes.to(torch.uint8)), scale.half())
+    return Blocks(pack(codes.to(torch.uint8)), scale.half(), None, 4)
 
 
 def _steps(blocks: Tensor, scale: Tensor) -> Tensor:

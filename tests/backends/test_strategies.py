@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import dcompile
 from dcompile.dsl import STANDARD
 from dcompile.verify import verify
 from tests.backends.library import GUIDED, LIBRARY, LLAMA
+from tests.backends.poison import Poisoning
 from tests.cli.checkpoint import write
 
 MODELS = Path(__file__).parents[1] / "conformance" / "models"
@@ -85,6 +87,24 @@ def test_same_tokens(name: str, target: str, loop: str, tiny_llama: Path, tmp_pa
     place = build(name, target, loop, tiny_llama, tmp_path / "artifact")
     outcomes = list(verify(tmp_path / "artifact", place))
     assert outcomes and [o.verdict for o in outcomes] == ["same"] * len(outcomes), list(map(str, outcomes))
+
+
+IN_PLACE = ("greedy", "fast_dllm_dual", "token_recycling")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in IN_PLACE else [pytest.mark.slow]) for name in LIBRARY]
+)
+def test_what_steps_write_in_place_they_do_not_read(name: str, tiny_llama: Path, tmp_path: Path) -> None:
+    build(name, "onnx", "step", tiny_llama, tmp_path / "artifact")
+    session = dcompile.load(tmp_path / "artifact")
+    poisoning = Poisoning(session.executable)  # type: ignore[arg-type]
+    answers = [
+        s.generate([5, 6, 7, 8, 9], max_new_tokens=LENGTH) for s in (session, replace(session, executable=poisoning))
+    ]
+    assert answers[0].output_ids == answers[1].output_ids
+    if name in IN_PLACE:
+        assert any(poisoning.written.values()) and poisoning.rows > 0
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_steps_around_0_need_no_offset() -> None:
     assert torch.allclose(found.floats, weight, atol=3e-4)
 
 
-@pytest.mark.parametrize(("bits", "error"), [("int4", 0.076), ("int4-symmetric", 0.082), ("int8", 0.005)])
+@pytest.mark.parametrize(("bits", "error"), [("int4", 0.076), ("int4-symmetric", 0.091), ("int8", 0.006)])
 def test_the_error_of_each_is_the_one_in_the_docs(bits: Bits, error: float) -> None:
     """Root of the mean square, as a share of the deviation of normally distributed weights."""
     weight = torch.randn(2000, 576, generator=torch.Generator().manual_seed(0))

@@ -54,17 +54,21 @@ def blocks(least: bool = False) -> dict[str, Tensor]:
 HEADS = {"floats": floats, "eight bits": blocks, "four bits": lambda: blocks(least=True)}
 
 
+def bits_of(head: dict[str, Tensor]) -> int:
+    return 4 if "head.least" in head else 8
+
+
 def matrix(head: dict[str, Tensor]) -> Tensor:
     if "head.weight" in head:
         return head["head.weight"]
-    return ops.from_blocks(head["head.codes"], head["head.scale"], head.get("head.least"))
+    return ops.from_blocks(head["head.codes"], head["head.scale"], head.get("head.least"), bits_of(head))
 
 
 def logits_of(head: dict[str, Tensor], x: Tensor) -> Tensor:
     if "head.weight" in head:
         return torch.nn.functional.linear(x, head["head.weight"])
     codes, scale, least = head["head.codes"], head["head.scale"], head.get("head.least")
-    return torch.ops.dcompile.linear_blocks(x, codes, scale, least, False)
+    return torch.ops.dcompile.linear_blocks(x, codes, scale, least, bits_of(head), False)
 
 
 def recorded(head: dict[str, Tensor], rows: int, greedy: bool = True, twice: bool = False) -> Program:
@@ -167,7 +171,7 @@ def test_a_bound_of_nothing_loses_the_token(tmp_path: Path, monkeypatch: pytest.
     """The cases above are such that the bounds decide."""
     right = screen.steps_and_bounds
     head = floats()
-    monkeypatch.setattr(screen, "steps_and_bounds", lambda given: (right(given)[0], 0 * right(given)[1]))
+    monkeypatch.setattr(screen, "steps_and_bounds", lambda *given: (right(*given)[0], 0 * right(*given)[1]))
     x = torch.stack([head["head.weight"][i] for i in CLOSE][:4]).reshape(4, 1, WIDTH)
     found = tokens(sunk(recorded(head, 4)), [x], tmp_path)[0]
     assert not torch.equal(found, logits_of(head, x).reshape(4, TOKENS).argmax(-1))
@@ -179,7 +183,7 @@ def test_no_product_is_further_off_than_its_bound(seed: int, outlier: float, siz
     weight, x = noise(50, 48, seed=seed), size * noise(48, seed=seed + 1)
     x[seed % 48] *= outlier
     weight[:, (seed + 1) % 48] *= outlier
-    step, bound = screen.steps_and_bounds([weight])
+    step, bound = screen.steps_and_bounds([weight], 32)
     unit = x.abs().max() / 127
     first = torch.round(x / unit)
     near = unit * (first + torch.round((x / unit - first) * 128) / 128)
