@@ -22,6 +22,7 @@ from dcompile.ops import FLOOR
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
 from dcompile.session import Session
+from dcompile.verify import verify
 from tests.backends.harness import FACTS, STRATEGY, through
 from tests.cli.checkpoint import write
 
@@ -31,7 +32,8 @@ PROMPTS = [[5, 6, 7, 8, 9], [11, 12]]
 @pytest.fixture(scope="module")
 def stepping(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stepping")
-    dcompile.build("greedy", write(folder / "model"), folder / "out", max_length=64, loop="step")
+    model = write(folder / "model", heads=2)  # of sixteen, as the kernel wants them to turn queries and keys
+    dcompile.build("greedy", model, folder / "out", max_length=64, loop="step")
     return folder / "out"
 
 
@@ -47,9 +49,10 @@ def test_prompt_and_steps_write_all_caches_in_place(stepping: Path) -> None:
     session = dcompile.load(stepping)
     layers = session.artifact.manifest.model.layers
     caches = {f"{kind}{n}" for kind in "kv" for n in range(layers)}
-    found = {name: set(names_in_place(graph)) for name, graph in graphs(session).items()}
-    assert {name: names for name, names in found.items() if names} == {"1_prefill": caches, "3_last": caches}
-    assert kinds(stepping / "3_last.onnx")["GroupQueryAttention"] == layers
+    named = {name: set(names_in_place(graph)) for name, graph in graphs(session).items()}
+    assert {name: names for name, names in named.items() if names} == {"1_prefill": caches, "3_last": caches}
+    found = kinds(stepping / "3_last.onnx")
+    assert (found["GroupQueryAttention"], found["RotaryEmbedding"]) == (layers, 0)
 
 
 @pytest.mark.parametrize(("loop", "batch"), [("inside", 1), ("block", 1), ("step", 2)])
@@ -59,6 +62,11 @@ def test_loops_and_batches_attend_otherwise(loop: str, batch: int, tmp_path: Pat
     session = dcompile.load(tmp_path / "out")
     assert all(kinds(file)["GroupQueryAttention"] == 0 for file in (tmp_path / "out").glob("*.onnx"))
     assert any(names_in_place(graph) for graph in graphs(session).values()) == (loop == "step")
+
+
+def test_tokens_are_the_oracles(stepping: Path) -> None:
+    outcomes = list(verify(stepping, stepping.parent / "model"))
+    assert outcomes and [o.verdict for o in outcomes] == ["same"] * len(outcomes)
 
 
 def test_two_generations_at_a_time_do_not_meet(stepping: Path) -> None:
@@ -104,25 +112,28 @@ def _array(port: ort.NodeArg, generator: np.random.Generator) -> np.ndarray:
     return np.full(shape, number, np.int64)
 
 
-SLOTS, HEADS, GROUPS, DIM = 24, 4, 2, 8
+SLOTS, HEADS, GROUPS, DIM = 24, 4, 2, 16
 
 
-def one_layer(recorder: Recorder) -> list[Tensor]:
+def one_layer(recorder: Recorder, turns: bool) -> list[Tensor]:
     q = recorder.input("in_0", (1, HEADS, 1, DIM), torch.float32)
     new = [recorder.input(f"in_{n}", (1, GROUPS, 1, DIM), torch.float32) for n in (1, 2)]
     cache = [recorder.input(f"in_{n}", (1, GROUPS, SLOTS, DIM), torch.float32) for n in (3, 4)]
     bias = recorder.input("in_5", (1, 1, 1, SLOTS), torch.float32)
     slot = recorder.input("in_6", (1, 1), torch.int64)
-    return list(ATTEND_APPENDING(q, new, cache, bias, slot, 0.3))
+    angles = torch.arange(SLOTS).reshape(1, 1, -1, 1) * torch.cat([torch.arange(1, DIM // 2 + 1) / 7] * 2)
+    turning = ([angles.cos(), angles.sin()], torch.clamp(slot - 1, min=0)) if turns else ([], None)
+    return list(ATTEND_APPENDING(q, new, cache, bias, slot, 0.3, *turning))
 
 
 @pytest.mark.parametrize("slot", [0, 1, 9, SLOTS - 1])
-@pytest.mark.parametrize("hidden", [0, 3])
-def test_the_kernel_is_the_operation(slot: int, hidden: int) -> None:
-    """As eager defines it, up to the new slot; `hidden` slots at the front, as a batch's padding is."""
+@pytest.mark.parametrize(("hidden", "turns"), [(0, False), (3, False), (1, True)])
+def test_the_kernel_is_the_operation(slot: int, hidden: int, turns: bool) -> None:
+    """As eager defines it, up to the new slot; `hidden` slots at the front, as padding is; where the
+    kernel `turns` query and key, by another position than the slot."""
     recorder = Recorder({})
     with recorder.recording():
-        module = recorder.finish(one_layer(recorder))
+        module = recorder.finish(one_layer(recorder, turns))
     generator = torch.Generator().manual_seed(slot)
     inputs = [
         torch.randn(n.meta["val"].shape, generator=generator) for n in module.graph.find_nodes(op="placeholder")[:5]
@@ -133,7 +144,7 @@ def test_the_kernel_is_the_operation(slot: int, hidden: int) -> None:
     want, found = through("eager")(module, inputs), through("onnx")(module, inputs)
     torch.testing.assert_close(found[0], want[0], rtol=1e-5, atol=1e-6)
     for a, b in zip(found[1:], want[1:], strict=True):
-        assert torch.equal(a[:, :, : slot + 1], b[:, :, : slot + 1])
+        torch.testing.assert_close(a[:, :, : slot + 1], b[:, :, : slot + 1], rtol=0, atol=1e-6 if turns else 0)
 
 
 def rewriting(recorder: Recorder, reads: bool) -> list[Tensor]:
