@@ -196,7 +196,7 @@ def in_blocks(model: Model, quantize: str | None) -> Model:
     model: its weights are changed."""
     if quantize is None:
         return model
-    from dcompile.models.blocks import quantised
+    from dcompile.models.rounding import quantised
 
     return quantised(model, cast("Bits", quantize))
 

@@ -15,19 +15,34 @@ from worker import Worker
 
 CODES = ("--quantize", "int4", "--activations", "int8")  # of the GGUF file
 ROUND = ("--quantize", "int4-symmetric", "--activations", "int8")  # as GenAI's builder rounds
-FP32, INT4, EXACT, STEP = "dcompile fp32", "dcompile int4", "dcompile int4 exact", "dcompile int4, step"
-SYMMETRIC = "dcompile int4 symmetric"
+INSIDE, FP32 = "dcompile fp32, inside", "dcompile fp32"
+EXACT, INT4 = "dcompile int4 exact", "dcompile int4"
+SYMMETRIC_INSIDE, SYMMETRIC = "dcompile int4 symmetric, inside", "dcompile int4 symmetric"
 GENAI32, GENAI4 = "GenAI fp32", "GenAI int4"
+
+
+# Where nothing is said, the loop is cut at steps: the form for a host that gives the caches.
+STEP = ("--loop", "step")
+ARTIFACTS = {
+    INSIDE: (),
+    FP32: STEP,
+    EXACT: ("--quantize", "int4", *STEP),
+    INT4: (*CODES, *STEP),
+    SYMMETRIC_INSIDE: ROUND,
+    SYMMETRIC: (*ROUND, *STEP),
+}
 
 
 def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], str, list[Run]]:
     """Greedy decoding, plain and with the drafts that `dcompile tune` chooses."""
     made = {
-        FP32: builds.artifact(args.folder / "greedy", "greedy", args.model),
-        INT4: builds.artifact(args.folder / "greedy-int4", "greedy", args.model, *CODES),
-        SYMMETRIC: builds.artifact(args.folder / "greedy-int4-symmetric", "greedy", args.model, *ROUND),
-        STEP: builds.artifact(args.folder / "greedy-int4-step", "greedy", args.model, *CODES, "--loop", "step"),
-        EXACT: builds.artifact(args.folder / "greedy-int4-exact", "greedy", args.model, "--quantize", "int4"),
+        name: builds.artifact(
+            args.folder / name.removeprefix("dcompile ").replace(", ", "-").replace(" ", "-"),
+            "greedy",
+            args.model,
+            *options,
+        )
+        for name, options in ARTIFACTS.items()
     }
     asked = prompts(made[FP32].folder)
     chosen, said = {}, []
@@ -45,12 +60,15 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         worker.close()
     ratios = {
         "ar_int4_vs_genai": ratio(runs, SYMMETRIC, GENAI4),
+        "ar_int4_inside_vs_genai": ratio(runs, SYMMETRIC_INSIDE, GENAI4),
         "ar_int4_codes_vs_genai": ratio(runs, INT4, GENAI4),
-        "ar_int4_vs_llamacpp": ratio(runs, INT4, "llama.cpp Q4_1"),
+        "ar_int4_vs_llamacpp": ratio(runs, SYMMETRIC, "llama.cpp Q4_1"),
+        "ar_int4_codes_vs_llamacpp": ratio(runs, INT4, "llama.cpp Q4_1"),
         "ar_fp32_vs_genai": ratio(runs, FP32, GENAI32),
+        "ar_fp32_inside_vs_genai": ratio(runs, INSIDE, GENAI32),
         "ar_exact_vs_genai_fp32": ratio(runs, EXACT, GENAI32),
         **{f"spec_{kind}_vs_genai_int4": ratio(runs, chosen[kind], GENAI4, kind) for kind in chosen},
-        "kv_bytes_copied_fraction": made[INT4].copied / made[INT4].cache,
+        "kv_bytes_copied_fraction": made[INSIDE].copied / made[INSIDE].cache,
         "artifact_over_weights": max(over_weights(made[n], args.model, n) for n in made),
     }
     same = {n: FP32 for n in specs if n != FP32}
@@ -79,11 +97,17 @@ def over_weights(built: builds.Built, model: Path, name: str) -> float:
     """Bytes of an artifact over those of the model's weights, each tied one once, in the artifact's precision."""
     from gguf import GGMLQuantizationType, GGUFReader
 
+    from dcompile.models.blocks import WIDE
+
+    bits = {GGMLQuantizationType.Q4_1: 4, GGMLQuantizationType.Q4_0: 4, GGMLQuantizationType.Q8_0: 8}
+
     def size(tensor: Any) -> int:
-        if name == FP32:
-            return int(tensor.n_elements) * 4
-        offsets = int(tensor.n_elements) // 32 * 2 if tensor.tensor_type == GGMLQuantizationType.Q4_1 else 0
-        return int(tensor.n_bytes) - (offsets if name.startswith(SYMMETRIC) else 0)
+        count = int(tensor.n_elements)
+        if name in (INSIDE, FP32):
+            return count * 4
+        if not name.startswith(SYMMETRIC) or tensor.tensor_type not in bits:
+            return int(tensor.n_bytes)
+        return count * bits[tensor.tensor_type] // 8 + count // WIDE * 2  # a float16 for each block
 
     return built.size / sum(map(size, GGUFReader(str(model)).tensors))
 
