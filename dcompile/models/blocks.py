@@ -22,6 +22,7 @@ WIDE = 64  # of a block that is rounded here to steps around 0: half as many sca
 Q4_0, Q4_1, Q8_0 = 2, 3, 8  # ggml's numbers
 BYTES = {Q4_0: 18, Q4_1: 20, Q8_0: 34}  # of a block
 PIECE = 4096  # blocks at a time, which a processor's cache holds
+ROUNDED = 1 << 22  # weights that are rounded at a time: a matrix of a head would need seven times its memory
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)  # how much of a block's range codes may cover; the best one is taken
 
 Bits = Literal["int4", "int4-symmetric", "int8"]
@@ -109,7 +110,16 @@ def nearest(weight: Tensor, bits: Bits) -> Blocks:
     the one with the smallest squared error: int4 between a least and a greatest weight, int4-symmetric around 0. A
     block has 32 weights, 64 around 0 where that divides K."""
     size = BLOCK if bits == "int4" or weight.shape[1] % WIDE else WIDE
-    blocks = weight.float().reshape(weight.shape[0], -1, size)
+    rows = max(ROUNDED // weight.shape[1], 1)
+    made = [
+        _nearest(weight[at : at + rows].float().reshape(-1, weight.shape[1] // size, size), bits)
+        for at in range(0, weight.shape[0], rows)
+    ]
+    least = None if made[0].least is None else torch.cat([m.least for m in made if m.least is not None])
+    return Blocks(torch.cat([m.codes for m in made]), torch.cat([m.scale for m in made]), least, made[0].bits)
+
+
+def _nearest(blocks: Tensor, bits: Bits) -> Blocks:
     if bits == "int8":
         scale = _half(blocks.abs().amax(-1) / 127)
         codes = (_steps(blocks, scale).round().clamp(-127, 127) + 128).to(torch.uint8)
