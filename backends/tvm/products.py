@@ -41,7 +41,7 @@ def _product(at: Scope, out: Kind, a: Value, b: Value, kernel: Callable[..., Any
         right = _spread(at, b, out.shape[:-2])
     right = at.reshape(right, [batch, *b.shape[-2:]])
     result = Kind(out.dtype, (batch, m, n))
-    return at.reshape(at.call(kernel(batch, m, n, k), [left, right], result), out.shape)
+    return at.reshape(at.call(kernel(at.vectors, batch, m, n, k), [left, right], result), out.shape)
 
 
 def _spread(at: Scope, x: Value, batch: tuple[int, ...]) -> Any:
