@@ -3,7 +3,6 @@ one weights file."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from tvm.support.cc import create_shared
 from dcompile.artifact import Machine
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
+from dcompile.backends.tvm import source
 from dcompile.backends.tvm.files import LIBRARY, SOURCES, WEIGHTS
 from dcompile.backends.tvm.importer import convert, supports
 from dcompile.backends.tvm.machine import Code, code, host
@@ -99,9 +99,10 @@ def compile_module(module: tvm.IRModule, code: Code, folder: Path) -> str:
     target = code.target
     with target, without_lines("Unknown pragma pragma_scope"):  # TVM marks its scatters so, and does not know the mark
         module = tvm.transform.Sequential(PIPELINE)(module)
-        executable = relax.build(module, target=target, relax_pipeline=None)
+        how = "compiled" if code.is_source else "bytecode"  # of the functions that call the kernels
+        executable = relax.build(module, target=target, relax_pipeline=None, exec_mode=how)
     if code.is_source:
-        executable.export_library(str(folder / "source.tar"), fcompile=_keep)
+        executable.export_library(str(folder / "source.tar"), fcompile=source.write)
         return SOURCES[0]
     executable.export_library(str(folder / LIBRARY), fcompile=_link, cc=code.linker)
     return LIBRARY
@@ -110,12 +111,6 @@ def compile_module(module: tvm.IRModule, code: Code, folder: Path) -> str:
 def _link(library: str, objects: Sequence[str], cc: str, **_: Any) -> None:
     """A shared library, without names that only a debugger reads."""
     create_shared(library, list(objects), options=["-s"], cc=cc)
-
-
-def _keep(archive: str, sources: Sequence[str], **_: Any) -> None:
-    """The sources beside where an archive of them was to be."""
-    for source, name in zip(sources, SOURCES, strict=True):
-        shutil.move(source, Path(archive).with_name(name))
 
 
 def _store(graph: str, key: str, tensor: Tensor, weights: dict[str, Tensor]) -> str:
