@@ -57,6 +57,7 @@ class TVM(Backend):
 
     name = "tvm"
     loops = ("step",)
+    quantises = True
     stages = (Stage("tvm", (SelectBranches(), CommonSubexpressions())),)  # a Relax function has no branches
     code: Code = field(default_factory=host)
 

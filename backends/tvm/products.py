@@ -10,7 +10,9 @@ import torch
 from tvm import relax
 
 from dcompile.backends.tvm import kernels
+from dcompile.backends.tvm.blocks import by_blocks
 from dcompile.backends.tvm.values import Kind, Scope, Value
+from dcompile.ops import BLOCK, LINEAR_BLOCKS
 
 aten = torch.ops.aten
 op = relax.op
@@ -65,10 +67,24 @@ def linear(at: Scope, out: Kind, x: Value, weight: Value, bias: Value | None = N
     return product if bias is None else op.add(product, bias.expr)
 
 
+def linear_blocks(at: Scope, out: Kind, x: Value, codes: Value, scale: Value, least: Value | None, rough: bool) -> Any:
+    """A layer whose matrix is in blocks; what it multiplies with is not rounded."""
+    m, (n, count, width) = prod(x.shape[:-1]), codes.shape
+    packed = width < BLOCK
+    rows = at.reshape(x.expr, [m, count, BLOCK])
+    if packed:  # as the codes lie: the even ones of a block, then the odd ones
+        pairs = at.reshape(rows, [m, count, BLOCK // 2, 2])
+        rows = at.reshape(at.emit(op.permute_dims(pairs, [0, 1, 3, 2])), [m, count, BLOCK])
+    kernel = by_blocks(at.vectors, m, n, count, packed, least is not None)
+    operands = [rows, codes.expr, scale.expr, (least or scale).expr]
+    return at.reshape(at.call(kernel, operands, Kind("float32", (m, n))), out.shape)
+
+
 TABLE: dict[Any, Convert] = {
     **dict.fromkeys(
         (aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default), matmul
     ),
     aten.addmm.default: addmm,
     aten.linear.default: linear,
+    LINEAR_BLOCKS: linear_blocks,
 }

@@ -1,6 +1,6 @@
 """C source of a library: the kernels, the functions that call them, and a table of what they name.
 
-TVM 0.27 has two mistakes in its C. What a function of the runtime returns is read from a place where nothing has put it:
+TVM 0.27 has two mistakes in its C. What a function of the runtime returns is read where nothing has put it:
 that is mended here. Calls with shapes cannot be written at all, for which orders have a kernel of their own (`ranks`).
 """
 

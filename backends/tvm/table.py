@@ -56,8 +56,23 @@ def attention(
     return torch.matmul(torch.softmax(scores, -1), v)
 
 
+def embed_blocks(codes: Tensor, scale: Tensor, least: Tensor | None, index: Tensor) -> Tensor:
+    """Rows of a matrix in blocks, as floats."""
+    rows = codes[index].to(torch.int32)
+    if codes.shape[-1] < ops.BLOCK:
+        rows = torch.stack([rows % 16, rows // 16], -1).reshape(*index.shape, codes.shape[-2], ops.BLOCK)
+    elif least is None:
+        rows = rows - 128
+    if codes.shape[-1] < ops.BLOCK and least is None:
+        rows = rows - 8
+    floats = rows.to(torch.float32) * scale[index].to(torch.float32).unsqueeze(-1)
+    floats = floats if least is None else floats + least[index].to(torch.float32).unsqueeze(-1)
+    return floats.reshape(*index.shape, codes.shape[-2] * ops.BLOCK)
+
+
 EXPAND: dict[Any, Callable[..., Any]] = {
     torch.ops.dcompile.attend.default: ops.attend_parts,
+    ops.EMBED_BLOCKS: embed_blocks,
     ops.EXP_SUMS: ops.exp_sums_plainly,
     ops.BEST: ops.best_plainly,
     ops.BEST_TWO: ops.best_two_plainly,
