@@ -37,8 +37,8 @@ def by_blocks(vectors: bool, m: int, n: int, blocks: int, packed: bool, offset: 
         T.func_attr({"tir.noalias": True})
         for j in outer(n):
             for m0 in T.serial(m // tm):
-                acc = T.alloc_buffer((tm, LANES), "float32", scope="local")
-                w = T.alloc_buffer((LANES,), "float32", scope="local")
+                acc = T.alloc_buffer((tm, LANES), "float32", scope="global")
+                w = T.alloc_buffer((LANES,), "float32", scope="global")
                 for i in T.unroll(tm):
                     for lane in lanes(LANES):
                         acc[i, lane] = T.float32(0)

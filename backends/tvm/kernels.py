@@ -2,6 +2,7 @@
 
 Each element is a sum in a fixed order, so that a result depends neither on threads nor on neighbouring rows, nor on how
 many floats an instruction of the processor handles: thirty-two partial sums, in one vector of 32 that LLVM cuts.
+Sums lie in buffers of scope `global`: only such are put on the stack, and so in registers, and only below 1024 bytes.
 """
 
 # mypy: ignore-errors
@@ -38,7 +39,7 @@ def by_rows(vectors: bool, batch: int, m: int, n: int, k: int) -> Any:
     where x is one row: memory gives one stream at nearly twice the rate of four.
     """
     tm = tile(m, 4)
-    tn = tile(n, 2) if tm > 1 else 1
+    tn = tile(n, 2) if 1 < tm < 4 else 1
     whole = k // LANES
     lanes, outer = loops(vectors, batch * m * n * k)
 
@@ -51,7 +52,7 @@ def by_rows(vectors: bool, batch: int, m: int, n: int, k: int) -> Any:
         T.func_attr({"tir.noalias": True})
         for at in outer(batch * (n // tn)):
             for m0 in T.serial(m // tm):
-                acc = T.alloc_buffer((tm, tn, LANES), "float32", scope="local")
+                acc = T.alloc_buffer((tm, tn, LANES), "float32", scope="global")
                 for i in T.unroll(tm):
                     for j in T.unroll(tn):
                         for lane in lanes(LANES):
@@ -98,7 +99,7 @@ def by_columns(vectors: bool, batch: int, m: int, n: int, k: int) -> Any:
     ):
         T.func_attr({"tir.noalias": True})
         for at in outer(batch * (m // tm) * (n // width)):
-            acc = T.alloc_buffer((tm, width), "float32", scope="local")
+            acc = T.alloc_buffer((tm, width), "float32", scope="global")
             for i in T.unroll(tm):
                 for lane in lanes(width):
                     acc[i, lane] = T.float32(0)
