@@ -25,6 +25,7 @@ class Backend(ABC):
     stages: ClassVar[tuple[Stage, ...]] = ()
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = False  # whether it can multiply with matrices in blocks
+    rounds: ClassVar[bool] = False  # whether such products may round what they multiply with
 
     def chunk(self, models: Sequence[Model], batch: int, capacity: int) -> int | None:
         """How many slots of a prompt are best stored at a time; None leaves it to lowering."""

@@ -339,11 +339,14 @@ def _check_quantised(order: Order, backend: Backend) -> None:
             raise error("unknown-precision", f"{name} cannot be `{said}`", suggest(said, known, "precisions"))
     if order.quantize is not None and not backend.quantises:
         title = f"target `{order.target}` has no products with quantised matrices"
-        raise error("unknown-precision", title, "build for `onnx`, or without --quantize")
+        raise error("unknown-precision", title, "build for `onnx` or `tvm`, or without --quantize")
     if order.quantize is None and order.activations != "float32":
         raise error(
             "unknown-precision", "--activations int8 rounds for quantised matrices alone", "add --quantize int4"
         )
+    if order.activations != "float32" and not backend.rounds:
+        title = f"target `{order.target}` multiplies quantised matrices with floats alone"
+        raise error("unknown-precision", title, "leave out --activations, or build for `onnx`")
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class ONNX(Backend):
     stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (LiveSlots(), SinkHead())),)
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = True
+    rounds: ClassVar[bool] = True
 
     def chunk(self, models: Sequence[Loaded], batch: int, capacity: int) -> int | None:
         shapes = (w.shape for m in models for w in named_weights(m.backbone, m.head).values())  # no module is made

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import tvm
@@ -55,10 +55,12 @@ PIPELINE = (
 class TVM(Backend):
     """Code for straight-line graphs: the host runs the loop."""
 
-    name = "tvm"
-    loops = ("step",)
-    quantises = True
-    stages = (Stage("tvm", (SelectBranches(), CommonSubexpressions())),)  # a Relax function has no branches
+    name: ClassVar[str] = "tvm"
+    loops: ClassVar[tuple[str, ...]] = ("step",)
+    quantises: ClassVar[bool] = True
+    stages: ClassVar[tuple[Stage, ...]] = (  # a Relax function has no branches
+        Stage("tvm", (SelectBranches(), CommonSubexpressions())),
+    )
     code: Code = field(default_factory=host)
 
     def compiling_for(self, machine: str) -> TVM:

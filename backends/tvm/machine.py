@@ -86,12 +86,12 @@ def code(said: str | None) -> Code:
     """What `--machine` says: `TRIPLE`, `TRIPLE:PROCESSOR`, `c`, or nothing."""
     if said is None:
         return host()
-    triple, colon, cpu = said.partition(":")
-    if triple == SOURCE and not colon:
+    if said == SOURCE:
         return Code(SOURCE)
+    triple, colon, cpu = said.partition(":")
     if triple not in TRIPLES:
         known = suggest(triple, (*TRIPLES, SOURCE), "machines")
-        raise error("unknown-machine", f"the target `tvm` cannot compile for `{triple}`", known)
+        raise error("unknown-machine", f"the target `tvm` cannot compile for `{said}`", known)
     if not colon:
         return Code(triple, GENERIC[triple.split("-")[0]])
     plain = tvm.target.Target({"kind": "llvm", "mtriple": triple})
