@@ -1,4 +1,4 @@
-"""Steps that are compiled for another processor, or to C, give the oracle's tokens from the C++ host of examples/cpp."""
+"""Steps compiled for another processor, or to C, give the oracle's tokens from the C++ host of examples/cpp."""
 
 from __future__ import annotations
 
