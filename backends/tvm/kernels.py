@@ -36,10 +36,11 @@ def by_rows(vectors: bool, batch: int, m: int, n: int, k: int) -> Any:
     """y[b, i, j] = sum_k x[b, i, k] * w[b, j, k]; both operands are read along rows.
 
     Partial sums by k mod 32, halves added to halves, and the rest of k in order behind them. One row of w at a time
-    where x is one row: memory gives one stream at nearly twice the rate of four.
+    where x is one row: memory gives one stream at nearly twice the rate of four. Else two by two, so that each number
+    that is read serves twice.
     """
-    tm = tile(m, 4)
-    tn = tile(n, 2) if 1 < tm < 4 else 1
+    tm = 2 if m % 2 == 0 else tile(m, 3)
+    tn = tile(n, 2) if m > 1 else 1
     whole = k // LANES
     lanes, outer = loops(vectors, batch * m * n * k)
 
