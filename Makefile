@@ -7,7 +7,7 @@ DCOMPILE = .venv/bin/dcompile
 SOURCES  = dcompile dsl passes backends tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help venv install demo test test-all check format models conformance bench node clean
+.PHONY: help venv install demo test test-all check format models conformance bench node arm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,13 @@ bench: install models  ## everything that is measured against other engines: tab
 node: examples/node/node_modules/.package-lock.json  ## onnxruntime-node for examples/node and its test
 examples/node/node_modules/.package-lock.json: examples/node/package.json
 	cd examples/node && npm install --ignore-scripts --no-package-lock --no-audit --no-fund
+
+arm: build/aarch64/tvm  ## TVM's runtime for ARM processors, for the tests that run examples/cpp under qemu-user
+build/aarch64/tvm: .venv/installed
+	$(PIP) download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --platform manylinux_2_28_aarch64 \
+		-d build/aarch64 $$($(PIP) freeze | grep -E '^apache-tvm(-ffi)?==')
+	cd build/aarch64 && for wheel in *.whl; do ../../.venv/bin/python -m zipfile -e $$wheel . && rm $$wheel; done
+	@touch $@
 
 clean:  ## remove what was built; .venv and models stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,4 +1,4 @@
-"""What a backend is: two facts and three methods."""
+"""What a backend is: two facts and three methods; the rest has a default."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from dcompile.diagnostic import error
+
 if TYPE_CHECKING:
+    from dcompile.artifact import Machine
     from dcompile.diagnostic import Diagnostic
     from dcompile.models import Model
     from dcompile.passes.base import Stage
@@ -22,12 +25,20 @@ class Backend(ABC):
     stages: ClassVar[tuple[Stage, ...]] = ()
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = False  # whether it can multiply with matrices in blocks
-    in_place: ClassVar[bool] = (
-        False  # whether steps write into the host's caches: then no pass need spare copies of them
-    )
+    in_place: ClassVar[bool] = False  # whether steps write into the host's caches, so that no pass need spare copies
+    rounds: ClassVar[bool] = False  # whether such products may round what they multiply with
 
     def chunk(self, models: Sequence[Model], batch: int, capacity: int) -> int | None:
         """How many slots of a prompt are best stored at a time; None leaves it to lowering."""
+        return None
+
+    def compiling_for(self, machine: str) -> Backend:
+        """This backend, compiling for what `--machine` names; refused by those that compile nothing, or here alone."""
+        raise error("unknown-machine", f"target `{self.name}` compiles for no other machine", "choose the target `tvm`")
+
+    @property
+    def machine(self) -> Machine | None:
+        """What the code runs on, where that is one kind of processor."""
         return None
 
     @abstractmethod

@@ -98,6 +98,15 @@ class Quantized(_Value):
     activations: Literal["float32", "int8"] = "float32"
 
 
+class Machine(_Value):
+    """What compiled code runs on: a triple (`c` where it is source), a processor by LLVM's name, and those of its
+    instructions that another of the kind may lack."""
+
+    triple: str
+    cpu: str
+    features: tuple[str, ...] = ()
+
+
 class Verification(_Value):
     """What `verify` found: prompts run, those with the oracle's tokens, and those that part at a near-tie."""
 
@@ -130,6 +139,7 @@ class Manifest(_Value):
     verification: Verification | None = None
     others: dict[str, Facts] = {}
     quantized: Quantized | None = None
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)

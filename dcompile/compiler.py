@@ -38,7 +38,8 @@ Observer = Callable[[str, str, "Program", float], None]  # (stage, pass, the pro
 @dataclass(frozen=True)
 class Order:
     """What is asked of a build, apart from the strategy and the model. `quantize`: int4, int4-symmetric or
-    int8 matrices; `activations` int8: products may round what is multiplied with them to eight bits."""
+    int8 matrices; `activations` int8: products may round what is multiplied with them to eight bits. `machine`: what
+    code is compiled for, where not for this one."""
 
     target: str = "onnx"
     max_length: int | None = None
@@ -50,6 +51,7 @@ class Order:
     draws: int = 0  # for tests: see `lower`
     quantize: str | None = None
     activations: str = "float32"
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def build(
     limit: int | None = None,
     quantize: str | None = None,
     activations: str = "float32",
+    machine: str | None = None,
     force: bool = False,
     watch: Watch | None = None,
     keep: str | Path | None = None,
@@ -116,13 +119,16 @@ def build(
     the loop is cut. `rng=False` leaves out the random generator. `without`: passes to leave out; `limit`: how many to
     run. `quantize`: `int4` or `int8` for matrices in blocks; those of a GGUF file are taken as they are.
     `int4-symmetric` rounds those with offsets, too, to steps around 0: the fastest, and further from the checkpoint.
-    `activations`: `int8` lets products round what they multiply such matrices with. `keep`: the folder where builds
-    keep weights and traces for later ones, or `off`; else what DCOMPILE_CACHE says, or the user's cache folder.
+    `activations`: `int8` lets products round what they multiply such matrices with. `machine`: what the target `tvm`
+    compiles for: `aarch64-linux-gnu`, `aarch64-linux-gnu:cortex-a76`, `c` for C source; else for this machine. `keep`:
+    the folder where builds keep weights and traces for later ones, or `off`; else what DCOMPILE_CACHE says, or the
+    user's cache folder.
     Raises CompileError for whatever the user can mend; then `out` is as it was before.
     """
     order = Order(
-        target, max_length, batch, loop, rng, tuple(without), limit, quantize=quantize, activations=activations
-    )
+        target, max_length, batch, loop, rng, tuple(without), limit, quantize=quantize, activations=activations,
+        machine=machine,
+    )  # fmt: skip
     watch = watch or Watch()
     check_free(Path(out), force)
     backend_for(order)
@@ -149,7 +155,9 @@ def write(
         files = backend.build(program, folder)
         with part("checksums"):
             _copy_texts(folder, strategy, first(strategy, models))
-            described = describe(program, order.target, files, order.rng, order.quantize, order.activations)
+            described = describe(
+                program, order.target, files, order.rng, order.quantize, order.activations, backend.machine
+            )
             artifact = seal(folder, described)
     with part("keeping"):
         main = first(strategy, models)
@@ -320,7 +328,7 @@ def backend_for(order: Order) -> Backend:
     for name, number in (("--batch", order.batch), ("--max-length", order.max_length)):
         if number is not None and number < 1:
             raise error("option-out-of-range", f"{name} is {number}", "give at least 1")
-    return backend
+    return backend if order.machine is None else backend.compiling_for(order.machine)
 
 
 def _check_quantised(order: Order, backend: Backend) -> None:
@@ -332,11 +340,14 @@ def _check_quantised(order: Order, backend: Backend) -> None:
             raise error("unknown-precision", f"{name} cannot be `{said}`", suggest(said, known, "precisions"))
     if order.quantize is not None and not backend.quantises:
         title = f"target `{order.target}` has no products with quantised matrices"
-        raise error("unknown-precision", title, "build for `onnx`, or without --quantize")
+        raise error("unknown-precision", title, "build for `onnx` or `tvm`, or without --quantize")
     if order.quantize is None and order.activations != "float32":
         raise error(
             "unknown-precision", "--activations int8 rounds for quantised matrices alone", "add --quantize int4"
         )
+    if order.activations != "float32" and not backend.rounds:
+        title = f"target `{order.target}` multiplies quantised matrices with floats alone"
+        raise error("unknown-precision", title, "leave out --activations, or build for `onnx`")
 
 
 @contextmanager

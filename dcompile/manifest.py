@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from dcompile.artifact import Canvas, GraphFile, Manifest, Port, Quantized, StrategyText
+from dcompile.artifact import Canvas, GraphFile, Machine, Manifest, Port, Quantized, StrategyText
 from dcompile.strategy import Draft, ForBlocks, Strategy, Write, session_states, stops_on_eos, walk
 from dcompile.version import VERSION
 
@@ -22,7 +22,7 @@ TARGET_TOOLS = {"onnx": ("onnx", "onnxruntime"), "tvm": ("apache-tvm",)}
 
 def describe(
     program: Program, target: str, files: Mapping[str, str], rng: bool, quantize: str | None = None,
-    activations: str = "float32",
+    activations: str = "float32", machine: Machine | None = None,
 ) -> Manifest:  # fmt: skip
     """Everything about a program that a host must know; `files` gives the file of each graph."""
     graphs = tuple(
@@ -45,6 +45,7 @@ def describe(
         graphs=graphs,
         state=_ports(program.state),
         session=_session(program),
+        machine=machine,
         versions=_versions(TOOLS + TARGET_TOOLS.get(target, ())),
     )
 

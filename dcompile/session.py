@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from dcompile.artifact import Artifact, open_artifact
-from dcompile.backends import registry
+from dcompile.backends import processors, registry
 from dcompile.diagnostic import error, suggest
 from dcompile.drive import Executable
 from dcompile.feed import Arrays, check
@@ -112,6 +112,7 @@ def load(path: str | Path, threads: int | None = None) -> Session:
     artifact = open_artifact(path)
     if threads is not None and threads < 1:
         raise error("option-out-of-range", f"{threads} threads", "give at least 1")
+    processors.check(artifact.manifest.machine)
     files = {g.name: g.file for g in artifact.manifest.graphs}
     executable = registry.loader(artifact.manifest.target)(artifact.folder, files, threads)
     return Session(artifact, executable, open_text(artifact.folder, artifact.manifest.model))

@@ -23,6 +23,7 @@ class Eager(Backend):
 
     name: ClassVar[str] = "eager"
     quantises: ClassVar[bool] = True
+    rounds: ClassVar[bool] = True
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:
         return ()

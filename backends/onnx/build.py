@@ -42,6 +42,7 @@ class ONNX(Backend):
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
+    rounds: ClassVar[bool] = True
 
     def chunk(self, models: Sequence[Loaded], batch: int, capacity: int) -> int | None:
         shapes = (w.shape for m in models for w in named_weights(m.backbone, m.head).values())  # no module is made

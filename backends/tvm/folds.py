@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from tvm import relax
 
+from dcompile.backends.tvm import ranks
 from dcompile.backends.tvm.values import Kind, Scope, Value, axis_of
 
 aten = torch.ops.aten
@@ -82,13 +84,25 @@ def logsumexp(at: Scope, out: Kind, x: Value, axes: Axes, keep: bool = False) ->
 
 
 def order(at: Scope, out: Kind, key: Value) -> Any:
-    """TVM sorts on the CPU with std::stable_sort: ties keep their order, and -0 equals 0."""
-    return op.argsort(key.expr, axis=-1, descending=True, dtype="int64")
+    return argsort(at, key, key.rank - 1, True)
+
+
+def argsort(at: Scope, x: Value, axis: int, descending: bool) -> Any:
+    """TVM sorts on the CPU with std::stable_sort: ties keep their order, and -0 equals 0. In C by counting."""
+    if at.vectors:
+        return op.argsort(x.expr, axis=axis, descending=descending, dtype="int64")
+    axes = [*(a for a in range(x.rank) if a != axis), axis]
+    moved = axes != list(range(x.rank))
+    rows = at.emit(op.permute_dims(x.expr, axes)) if moved else x.expr
+    flat = Kind("int64", (prod(x.shape) // x.shape[axis], x.shape[axis]))
+    found = at.call(ranks.order(*flat.shape, x.dtype, descending), [at.reshape(rows, flat.shape)], flat)
+    found = at.reshape(found, [x.shape[a] for a in axes])
+    return op.permute_dims(found, [axes.index(a) for a in range(x.rank)]) if moved else found
 
 
 def sort(at: Scope, out: Sequence[Kind], x: Value, axis: int = -1, descending: bool = False, **_: Any) -> list[Any]:
     along = axis_of(axis, x.rank)
-    indices = at.emit(op.argsort(x.expr, axis=along, descending=descending, dtype="int64"))
+    indices = at.emit(argsort(at, x, along, descending))
     return [at.emit(op.gather_elements(x.expr, indices, along)), indices]
 
 

@@ -35,14 +35,15 @@ def supports(node: fx.Node) -> bool:
     return node.op != "call_function" or node.target in CONVERT or node.target in (*EXPAND, operator.getitem)
 
 
-def convert(graphs: Sequence[Graph]) -> Imported:
-    """Functions `name(inputs..., weights...) -> (outputs...)`."""
+def convert(graphs: Sequence[Graph], vectors: bool = True) -> Imported:
+    """Functions `name(inputs..., weights...) -> (outputs...)`; without `vectors`, such as can be written in C."""
     builder = relax.BlockBuilder()
-    weights = {graph.name: _function(builder, expand(graph.module, EXPAND), graph.name) for graph in graphs}
+    at = Scope(builder, vectors)
+    weights = {graph.name: _function(at, expand(graph.module, EXPAND), graph.name) for graph in graphs}
     return Imported(builder.get(), weights)
 
 
-def _function(builder: Any, module: fx.GraphModule, name: str) -> tuple[tuple[str, Tensor], ...]:
+def _function(at: Scope, module: fx.GraphModule, name: str) -> tuple[tuple[str, Tensor], ...]:
     """Add a function to the module under construction; the weights that it takes."""
     env: dict[fx.Node, Any] = {}
     inputs, weights = [], {}
@@ -58,14 +59,14 @@ def _function(builder: Any, module: fx.GraphModule, name: str) -> tuple[tuple[st
         if key not in weights:
             weights[key] = (_variable(key.replace(".", "_"), tensor), tensor)
         env[node] = weights[key][0]
-    with builder.function(name=name, params=[*inputs, *[v.expr for v, _ in weights.values()]]):
-        with builder.dataflow():
+    with at.builder.function(name=name, params=[*inputs, *[v.expr for v, _ in weights.values()]]):
+        with at.builder.dataflow():
             for node in (n for n in module.graph.nodes if n.op == "call_function"):
-                env[node] = _convert_node(Scope(builder), node, env)
+                env[node] = _convert_node(at, node, env)
             found: Any = fx.map_arg(module.graph.output_node().args[0], env.__getitem__)
             results = [found] if isinstance(found, Value) else found
-            output = builder.emit_output(relax.Tuple([value.expr for value in results]))
-        builder.emit_func_output(output)
+            output = at.builder.emit_output(relax.Tuple([value.expr for value in results]))
+        at.builder.emit_func_output(output)
     return tuple((key, tensor) for key, (_, tensor) in weights.items())
 
 

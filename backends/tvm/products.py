@@ -10,7 +10,10 @@ import torch
 from tvm import relax
 
 from dcompile.backends.tvm import kernels
+from dcompile.backends.tvm.blocks import by_blocks
+from dcompile.backends.tvm.kernels import LANES
 from dcompile.backends.tvm.values import Kind, Scope, Value
+from dcompile.ops import LINEAR_BLOCKS, block_size
 
 aten = torch.ops.aten
 op = relax.op
@@ -41,7 +44,7 @@ def _product(at: Scope, out: Kind, a: Value, b: Value, kernel: Callable[..., Any
         right = _spread(at, b, out.shape[:-2])
     right = at.reshape(right, [batch, *b.shape[-2:]])
     result = Kind(out.dtype, (batch, m, n))
-    return at.reshape(at.call(kernel(batch, m, n, k), [left, right], result), out.shape)
+    return at.reshape(at.call(kernel(at.vectors, batch, m, n, k), [left, right], result), out.shape)
 
 
 def _spread(at: Scope, x: Value, batch: tuple[int, ...]) -> Any:
@@ -65,10 +68,27 @@ def linear(at: Scope, out: Kind, x: Value, weight: Value, bias: Value | None = N
     return product if bias is None else op.add(product, bias.expr)
 
 
+def linear_blocks(
+    at: Scope, out: Kind, x: Value, codes: Value, scale: Value, least: Value | None, bits: int, rough: bool
+) -> Any:
+    """A layer whose matrix is in blocks; what it multiplies with is not rounded."""
+    m, n, share = prod(x.shape[:-1]), codes.shape[0], block_size(codes.shape, bits) // LANES
+    count, packed = codes.shape[1] * share, bits == 4
+    rows = at.reshape(x.expr, [m, count, LANES])
+    if packed:  # as the codes lie: the even ones of a block, then the odd ones
+        pairs = at.reshape(rows, [m, count, LANES // 2, 2])
+        rows = at.reshape(at.emit(op.permute_dims(pairs, [0, 1, 3, 2])), [m, count, LANES])
+    kernel = by_blocks(at.vectors, m, n, count, share, packed, least is not None)
+    narrow = at.reshape(codes.expr, [n, count, codes.shape[2] // share])
+    operands = [rows, narrow, scale.expr, (least or scale).expr]
+    return at.reshape(at.call(kernel, operands, Kind("float32", (m, n))), out.shape)
+
+
 TABLE: dict[Any, Convert] = {
     **dict.fromkeys(
         (aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default), matmul
     ),
     aten.addmm.default: addmm,
     aten.linear.default: linear,
+    LINEAR_BLOCKS: linear_blocks,
 }

@@ -12,8 +12,11 @@ import numpy.typing as npt
 import tvm
 from safetensors.numpy import load_file
 from tvm.runtime.vm import VirtualMachine
+from tvm_ffi.libinfo import find_dlpack_include_path, find_include_path
 
 from dcompile.backends import ports
+from dcompile.backends.tvm.files import LIBRARY, SOURCES, WEIGHTS
+from dcompile.diagnostic import error
 
 
 class Executable:
@@ -22,9 +25,10 @@ class Executable:
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         device = tvm.cpu()
         self._signatures = ports.read(folder)
-        held = {name: tvm.runtime.tensor(array) for name, array in load_file(folder / "weights.safetensors").items()}
+        held = {name: tvm.runtime.tensor(array) for name, array in load_file(folder / WEIGHTS).items()}
         machines = {
-            file: VirtualMachine(tvm.runtime.load_module(str(folder / file)), device) for file in set(files.values())
+            file: VirtualMachine(tvm.runtime.load_module(str(_library(folder, file))), device)
+            for file in set(files.values())
         }
         self._functions = {name: machines[file][name] for name, file in files.items()}
         self._returned: dict[int, Any] = {}
@@ -56,6 +60,16 @@ class Executable:
         """Let go of the code and the weights."""
         self._functions.clear()
         self._weights.clear()
+
+
+def _library(folder: Path, file: str) -> Path:
+    """The shared library; where the artifact holds C source, what its user has compiled of it."""
+    if not file.endswith(".c") or (folder / LIBRARY).is_file():
+        return folder / (LIBRARY if file.endswith(".c") else file)
+    places = [tvm.libinfo.find_include_path(), find_include_path(), find_dlpack_include_path()]
+    include = " ".join(f"-I{place}" for place in dict.fromkeys(places))
+    command = f"cd {folder} && cc -O3 -w -shared -fPIC {include} {' '.join(SOURCES)} -o {LIBRARY} -lm"
+    raise error("not-compiled", f"`{folder}` holds C source, and no {LIBRARY} made of it", f"compile it: {command}")
 
 
 def load(folder: Path, files: Mapping[str, str], threads: int | None = None) -> Executable:

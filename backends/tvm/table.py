@@ -56,8 +56,22 @@ def attention(
     return torch.matmul(torch.softmax(scores, -1), v)
 
 
+def embed_blocks(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int, index: Tensor) -> Tensor:
+    """Rows of a matrix in blocks, as floats."""
+    rows = codes[index].to(torch.int32)
+    size = ops.block_size(codes.shape, bits)
+    if bits == 4:
+        rows = torch.stack([rows % 16, rows // 16], -1).reshape(*index.shape, codes.shape[-2], size)
+    if least is None:
+        rows = rows - 2 ** (bits - 1)
+    floats = rows.to(torch.float32) * scale[index].to(torch.float32).unsqueeze(-1)
+    floats = floats if least is None else floats + least[index].to(torch.float32).unsqueeze(-1)
+    return floats.reshape(*index.shape, codes.shape[-2] * size)
+
+
 EXPAND: dict[Any, Callable[..., Any]] = {
     torch.ops.dcompile.attend.default: ops.attend_parts,
+    ops.EMBED_BLOCKS: embed_blocks,
     ops.EXP_SUMS: ops.exp_sums_plainly,
     ops.BEST: ops.best_plainly,
     ops.BEST_TWO: ops.best_two_plainly,

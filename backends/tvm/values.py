@@ -53,10 +53,11 @@ def axis_of(axis: int, rank: int) -> int:
 
 
 class Scope:
-    """Where converters emit: a dataflow block of one function."""
+    """Where converters emit: a dataflow block of one function. `vectors`: false where C source is made."""
 
-    def __init__(self, builder: Any) -> None:
+    def __init__(self, builder: Any, vectors: bool = True) -> None:
         self.builder = builder
+        self.vectors = vectors
 
     def emit(self, expr: Any) -> Any:
         return self.builder.emit(expr)

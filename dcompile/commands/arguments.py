@@ -42,6 +42,13 @@ Quantize = Annotated[str | None, typer.Option("--quantize", help="Matrices in bl
 Activations = Annotated[
     str, typer.Option("--activations", help="What quantised matrices are multiplied with: float32 or int8.")
 ]
+Machine = Annotated[
+    str | None,
+    typer.Option(
+        "--machine", metavar="TRIPLE[:CPU]|c",
+        help="What tvm compiles for: aarch64-linux-gnu, x86_64-linux-gnu:x86-64-v3, c for C source; else this machine.",
+    ),
+]  # fmt: skip
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
 
 

@@ -17,6 +17,7 @@ from dcompile.commands.arguments import (
     AsJson,
     Batch,
     Loop,
+    Machine,
     Models,
     NoSampling,
     OptionalMaxLength,
@@ -45,6 +46,7 @@ def build(
     dump: Annotated[Path | None, typer.Option("--dump", help="Write the program's text after each pass here.")] = None,
     quantize: Quantize = None,
     activations: Activations = "float32",
+    machine: Machine = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the artifact that is there.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show where time and memory went.")] = False,
     as_json: AsJson = False,
@@ -62,7 +64,7 @@ def build(
         artifact = compiler.build(
             strategy, models(model) or "", out, target, settings=settings(set_), max_length=max_length, batch=batch,
             loop=loop, rng=not no_sampling, without=without, limit=limit, quantize=quantize,
-            activations=activations, force=force, watch=watch, keep=keep,
+            activations=activations, machine=machine, force=force, watch=watch, keep=keep,
         )  # fmt: skip
     _report(artifact, spent, as_json)
 

@@ -11,29 +11,38 @@ from worker import Worker
 
 OPTIONS = ("--loop", "step", "--no-sampling")
 PROMPT = [504, 3575, 282, 4649, 314]
+CONTEXTS = {"short": (256, 1), "long": (1024, 180)}  # slots, and how often the prompt is repeated
+ENGINES = {"TVM step": "tvm", "ONNX Runtime step": "onnx"}
 
 
 def tvm(args: argparse.Namespace) -> tuple[dict[str, float | None], str, list[Run]]:
     """A step of greedy decoding by TVM against the same step by ONNX Runtime, both in fp32 and driven by the host."""
-    names = {"TVM step": "tvm", "ONNX Runtime step": "onnx"}
+    ratios: dict[str, float | None] = {}
+    rows, runs, said = [["context", *(f"{name}, ms" for name in ENGINES), "ratio"]], [], []
+    for kind, (slots, times) in CONTEXTS.items():
+        found = raced(args, kind, slots, PROMPT * times)
+        ours, theirs = (median(found, name, lambda r: r.step) for name in ENGINES)
+        ratios["tvm_step_vs_onnx_step" + ("" if kind == "short" else f"_{kind}")] = ours / theirs
+        words = f"{len(PROMPT) * times} tokens, {slots} slots"
+        rows.append([words, f"{ours * 1e3:.1f}", f"{theirs * 1e3:.1f}", f"{ours / theirs:.2f}"])
+        said.append("{} of {}".format(*agreement(found, *ENGINES)))
+        runs += found
+    return ratios, f"{report.markdown(rows)}\n\nSame tokens: {' and '.join(said)}.", runs
+
+
+def raced(args: argparse.Namespace, kind: str, slots: int, prompt: list[int]) -> list[Run]:
+    """Both engines in turn at one context."""
     made = {
         name: builds.artifact(
-            args.folder / f"step-{target}", "greedy", args.model, "-t", target, *OPTIONS, capacity=256
+            args.folder / f"step-{target}-{slots}", "greedy", args.model, "-t", target, *OPTIONS, capacity=slots
         )
-        for name, target in names.items()
+        for name, target in ENGINES.items()
     }
     workers = [
         Worker(name, {"engine": "dcompile", "folder": str(b.folder), "threads": args.threads})
         for name, b in made.items()
     ]
-    runs = race(workers, "code", [PROMPT], 9, 3)
+    found = race(workers, kind, [prompt], 17, 5)
     for worker in workers:
         worker.close()
-    ours, theirs = (median(runs, name, lambda r: r.step) for name in names)
-    same = agreement(runs, "TVM step", "ONNX Runtime step")
-    rows = [["engine", "ms a step"], ["TVM step", f"{ours * 1e3:.1f}"], ["ONNX Runtime step", f"{theirs * 1e3:.1f}"]]
-    return (
-        {"tvm_step_vs_onnx_step": ours / theirs},
-        f"{report.markdown(rows)}\n\nSame tokens: {same[0]} of {same[1]}.",
-        runs,
-    )
+    return found
