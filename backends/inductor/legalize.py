@@ -163,7 +163,8 @@ def _shows_whole(module: fx.GraphModule, value: fx.Node, base: fx.Node) -> bool:
     held: Any = attribute(module, str(base.target)) if base.op == "get_attr" else base.meta["val"]
     whole = torch.empty(held.shape, dtype=held.dtype, device="meta")
     shown = _replayed(value, base, whole)
-    return torch._C._is_alias_of(shown, whole) and shown.shape == whole.shape and _steps(shown) == _steps(whole)
+    copied = shown.untyped_storage()._cdata != whole.untyped_storage()._cdata
+    return not copied and shown.shape == whole.shape and _steps(shown) == _steps(whole)
 
 
 def _steps(tensor: Tensor) -> list[int]:
