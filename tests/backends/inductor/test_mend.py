@@ -13,28 +13,23 @@ from tests.backends.op_cases.inputs import bools, floats
 torch.set_num_threads(1)
 
 
-def best_open(open: Tensor, score: Tensor, slots: Tensor, least: Tensor, left: Tensor, live: Tensor) -> list[Tensor]:
-    """The best `least` open slots of each row: sorted, counted, and scattered back to where they were."""
+def best_open(open: Tensor, score: Tensor, slots: Tensor, count: Tensor, live: Tensor, *masks: Tensor) -> list[Tensor]:
+    """The best `count` open slots of each row: sorted, counted, and scattered back to where they were."""
     here = open.expand(3, 64).gather(1, slots)
-    key = torch.where(here, score.expand(3, 64).gather(1, slots), torch.scalar_tensor(-3e38))
+    may = here.logical_and(masks[0]).logical_and(masks[1])
+    key = torch.where(may, score.expand(3, 64).gather(1, slots), torch.scalar_tensor(-3e38))
     order = torch.sort(key, stable=True, descending=True)[1]
-    sorted_ = here.gather(1, order)
-    taken = sorted_ & (sorted_.to(torch.int64).cumsum(1) <= least.reshape(-1, 1))
+    ordered = may.gather(1, order)
+    taken = ordered & (ordered.to(torch.int64).cumsum(1) <= count.reshape(-1, 1))
     back = torch.zeros_like(taken).scatter(1, order, taken)
-    return [back & left & here & live.reshape(-1, 1)]
+    return [back & masks[2] & masks[3] & here & live.reshape(-1, 1)]
 
 
 @pytest.mark.slow
 def test_a_reader_of_a_scattered_tensor_comes_behind_the_scatter() -> None:
     slots = torch.stack([torch.randperm(64, generator=torch.Generator().manual_seed(i))[:16] for i in range(3)])
-    given = [
-        bools(1, 64),
-        floats(1, 64),
-        slots,
-        torch.tensor([2, 3, 4]),
-        bools(3, 16, seed=1),
-        torch.tensor([True] * 3),
-    ]
+    masks = [bools(3, 16, seed=i) | bools(3, 16, seed=i + 4) for i in range(4)]
+    given = [bools(1, 64), floats(1, 64), slots, torch.tensor([2, 3, 4]), torch.tensor([True] * 3), *masks]
     module = make_fx(best_open, tracing_mode="fake")(*given)
     (want,) = best_open(*given)
     assert want.any()
