@@ -6,10 +6,12 @@ order(key)  ->  sort(key, stable=True, dim=-1, descending=True)[1]
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._guards import detect_fake_mode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -72,8 +74,9 @@ def _replace(module: fx.GraphModule, node: fx.Node, meaning: Meaning) -> None:
         args, kwargs = pytree.tree_unflatten([next(given) if isinstance(x, fx.Node) else x for x in leaves], spec)
         return meaning(*args, **kwargs)
 
-    with torch.no_grad():
-        traced = make_fx(call, pre_dispatch=True)(*[n.meta["val"] for n in nodes])
+    values = [n.meta["val"] for n in nodes]
+    with torch.no_grad(), detect_fake_mode(values) or nullcontext():  # what a meaning makes from nothing is fake too
+        traced = make_fx(call, pre_dispatch=True)(*values)
     places = traced.graph.find_nodes(op="placeholder")
     env: dict[fx.Node, fx.Node] = dict(zip(places, nodes, strict=True))
     result: fx.Node | None = None

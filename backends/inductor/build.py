@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
-from unittest import mock
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, fx
 from torch._inductor import aot_compile
-from torch._inductor.codegen.cpp import CppScheduling
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InductorError
 from torch._inductor.package.package import package_aoti
@@ -28,6 +26,7 @@ from torch.utils._filelock import FileLock
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
 from dcompile.backends.inductor.legalize import legalize
+from dcompile.backends.inductor.mend import loops_apart, mended
 from dcompile.backends.inductor.move import move
 from dcompile.diagnostic import Diagnostic
 from dcompile.passes.base import Stage
@@ -47,6 +46,7 @@ OPTIONS: dict[str, Any] = {
     "cpp.dynamic_threads": True,
     "cpp.enable_unsafe_math_opt_flag": False,
     "cpp.enable_floating_point_contract_flag": "off",
+    "use_pre_grad_passes": False,  # they look for torch's functions, of which ours has none, at a third of the time
     "realize_opcount_threshold": 6,  # by default Threefry is inlined into itself: six times the time to compile
     # A loop of no turn hands on the very memory it was given, and Inductor, which does not know, would write over it.
     "allow_buffer_reuse": False,
@@ -108,11 +108,11 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
 
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
-    with torch.no_grad(), _scratch(graph) as scratch:
+    with torch.no_grad(), mended(), _scratch(graph) as scratch:
         try:
             held, produced = _compiled(graph, device, scratch)
-        except InductorError:  # fusing loops fails where a value is read only by a store into it
-            with mock.patch.object(CppScheduling, "can_fuse_vertical_outer_loop", lambda *_: False):
+        except InductorError:
+            with loops_apart():
                 held, produced = _compiled(graph, device, scratch)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = scratch / path.name

@@ -2,7 +2,8 @@
 
 - `lift_weights`: tracing a loop body may not meet a real tensor, so weights enter bodies as captured operands.
 - `unalias`: loops and branches may not see one tensor twice, nor hand an operand back as a result; and what a loop
-  carries must have one layout before and after a turn. Copies that turn out to be needless fuse away in Inductor.
+  carries must have one layout before and after a turn. Copies that turn out to be needless fuse away in Inductor. A
+  view that shows a whole tensor just as it lies is left out: a loop that captures one frees it after its first use.
 - `scalar_conditions`: a condition is one bool of shape [], not a tuple nor a vector of one.
 - `reshape_views`: strides in the fakes of a rewritten graph may be stale; `reshape` does not depend on them.
 """
@@ -134,16 +135,18 @@ def unalias(module: fx.GraphModule) -> None:
         *carried, others = _operands(node)
         carried = [[_clone(module.graph, value, node) for value in group] for group in carried]
         seen: set[object] = set()
-        _set_operands(node, [*carried, [_distinct(module.graph, value, seen, node) for value in others]])
+        _set_operands(node, [*carried, [_distinct(module, value, seen, node) for value in others]])
     _finish(module)
 
 
-def _distinct(graph: fx.Graph, value: fx.Node, seen: set[object], before: fx.Node) -> fx.Node:
+def _distinct(module: fx.GraphModule, value: fx.Node, seen: set[object], before: fx.Node) -> fx.Node:
     """The value, or a copy of it if it may share memory with one in `seen`, which grows."""
     base = _base(value)
+    if value is not base and _shows_whole(module, value, base):
+        value = base
     memory = base.target if base.op == "get_attr" else base
     if memory in seen:
-        return _clone(graph, value, before)
+        return _clone(module.graph, value, before)
     seen.add(memory)
     return value
 
@@ -153,6 +156,31 @@ def _base(node: fx.Node) -> fx.Node:
     while node.op == "call_function" and (node.target in MAY_ALIAS or getattr(node.target, "is_view", False)):
         (node,) = _nodes(node.args[:1])
     return node
+
+
+def _shows_whole(module: fx.GraphModule, value: fx.Node, base: fx.Node) -> bool:
+    """Whether `value` is a view of `base` with each element in its place."""
+    held: Any = attribute(module, str(base.target)) if base.op == "get_attr" else base.meta["val"]
+    whole = torch.empty(held.shape, dtype=held.dtype, device="meta")
+    shown = _replayed(value, base, whole)
+    copied = shown.untyped_storage()._cdata != whole.untyped_storage()._cdata
+    return not copied and shown.shape == whole.shape and _steps(shown) == _steps(whole)
+
+
+def _steps(tensor: Tensor) -> list[int]:
+    """How far apart neighbours lie in memory; along an axis of one there are none."""
+    return [step for size, step in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
+
+
+def _replayed(value: fx.Node, base: fx.Node, whole: Tensor) -> Tensor:
+    """The views between `base` and `value`, of `whole`."""
+    if value is base:
+        return whole
+    (inner,) = _nodes(value.args[:1])
+    others: Any = fx.map_arg((value.args[1:], value.kwargs), lambda node: node.meta["val"].to("meta"))
+    assert callable(value.target)
+    shown: Tensor = value.target(_replayed(inner, base, whole), *others[0], **others[1])
+    return shown
 
 
 def _clone(graph: fx.Graph, value: fx.Node, before: fx.Node) -> fx.Node:

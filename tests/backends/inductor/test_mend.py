@@ -1,0 +1,36 @@
+"""What is mended in Inductor, each by the smallest graph found that it compiles wrongly or not at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from tests.backends.harness import through
+from tests.backends.op_cases.inputs import bools, floats
+
+torch.set_num_threads(1)
+
+
+def best_open(open: Tensor, score: Tensor, slots: Tensor, count: Tensor, live: Tensor, *masks: Tensor) -> list[Tensor]:
+    """The best `count` open slots of each row: sorted, counted, and scattered back to where they were."""
+    here = open.expand(3, 64).gather(1, slots)
+    may = here.logical_and(masks[0]).logical_and(masks[1])
+    key = torch.where(may, score.expand(3, 64).gather(1, slots), torch.scalar_tensor(-3e38))
+    order = torch.sort(key, stable=True, descending=True)[1]
+    ordered = may.gather(1, order)
+    taken = ordered & (ordered.to(torch.int64).cumsum(1) <= count.reshape(-1, 1))
+    back = torch.zeros_like(taken).scatter(1, order, taken)
+    return [back & masks[2] & masks[3] & here & live.reshape(-1, 1)]
+
+
+@pytest.mark.slow
+def test_a_reader_of_a_scattered_tensor_comes_behind_the_scatter() -> None:
+    slots = torch.stack([torch.randperm(64, generator=torch.Generator().manual_seed(i))[:16] for i in range(3)])
+    masks = [bools(3, 16, seed=i) | bools(3, 16, seed=i + 4) for i in range(4)]
+    given = [bools(1, 64), floats(1, 64), slots, torch.tensor([2, 3, 4]), torch.tensor([True] * 3), *masks]
+    module = make_fx(best_open, tracing_mode="fake")(*given)
+    (want,) = best_open(*given)
+    assert want.any()
+    assert torch.equal(through("cpu")(module, given)[0], want)
