@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from torch import Tensor, fx
 from torch._inductor import aot_compile
 from torch._inductor.cpp_builder import get_cpp_compiler
-from torch._inductor.exc import InductorError
 from torch._inductor.package.package import package_aoti
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._subclasses import FakeTensorMode
@@ -26,7 +25,7 @@ from torch.utils._filelock import FileLock
 from dcompile.backends import ports
 from dcompile.backends.base import Backend
 from dcompile.backends.inductor.legalize import legalize
-from dcompile.backends.inductor.mend import loops_apart, mended
+from dcompile.backends.inductor.mend import mended
 from dcompile.backends.inductor.move import move
 from dcompile.diagnostic import Diagnostic
 from dcompile.passes.base import Stage
@@ -109,11 +108,7 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
     with torch.no_grad(), mended(), _scratch(graph) as scratch:
-        try:
-            held, produced = _compiled(graph, device, scratch)
-        except InductorError:
-            with loops_apart():
-                held, produced = _compiled(graph, device, scratch)
+        held, produced = _compiled(graph, device, scratch)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = scratch / path.name
         package_aoti(str(packed), [f for f in produced if isinstance(f, str) and not f.endswith(".cpp")])

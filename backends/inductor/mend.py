@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from torch._inductor.codegen.cpp import CppScheduling
+from torch._inductor.loop_body import LoopBody
 from torch._inductor.scheduler import SchedulerNode
 
 _recompute = SchedulerNode.recompute_size_and_body
+_place: Callable[[LoopBody, str], Any] = LoopBody.get_read_expr
 
 
 @contextmanager
 def mended() -> Iterator[None]:
-    """Compile with readers of scattered tensors in their place: behind the scatter."""
-    with mock.patch.object(SchedulerNode, "recompute_size_and_body", _recompute_and_rename):
-        yield
-
-
-@contextmanager
-def loops_apart() -> Iterator[None]:
-    """Compile without fusing outer loops: it fails where a value is read only by a store into it."""
-    with mock.patch.object(CppScheduling, "can_fuse_vertical_outer_loop", lambda *_: False):
+    """Compile with what is below in the place of Inductor's own."""
+    with (
+        mock.patch.object(SchedulerNode, "recompute_size_and_body", _recompute_and_rename),
+        mock.patch.object(LoopBody, "get_read_expr", _place_if_read),
+    ):
         yield
 
 
@@ -32,3 +29,12 @@ def _recompute_and_rename(node: SchedulerNode, *args: Any, **kwargs: Any) -> Non
     fit another's forgot that, and might run before the write (pytorch/pytorch#185509)."""
     _recompute(node, *args, **kwargs)
     node.set_read_writes(node.read_writes.rename(node.mutation_renames))
+
+
+def _place_if_read(body: LoopBody, name: str) -> Any:
+    """Where a loop reads a tensor; nowhere, if it only stores into it. Whether loops share a small buffer is decided by
+    this, and failed with a KeyError for the target of a scatter."""
+    try:
+        return _place(body, name)
+    except KeyError:
+        return None
