@@ -69,7 +69,7 @@ def state(target: str, needs: tuple[str, ...], versions: dict[str, str | None]) 
         return f"needs {', '.join(missing)}: pip install {EXTRAS.get(missing[0], 'dcompile[build]')}"
     if target == "cuda" and not has_gpu():
         return "needs an NVIDIA GPU"
-    if target == "cpu" and "lark" in needs and shutil.which(os.environ.get("CXX", "g++")) is None:
+    if target in ("cpu", "tvm") and "lark" in needs and shutil.which(os.environ.get("CXX", "g++")) is None:
         return "needs a C++ compiler (g++)"
     return "ready"
 

@@ -50,13 +50,6 @@ class Code:
         return sorted({str(f) for f in codegen.llvm_get_cpu_features(target)} & FEATURES.keys())
 
     @property
-    def lanes(self) -> int:
-        """Floats that one instruction handles."""
-        if "avx512f" in self.features:
-            return 16
-        return 8 if self.is_source or "avx" in self.features else 4
-
-    @property
     def linker(self) -> str:
         """The compiler that makes a shared library of objects."""
         if self.triple.split("-")[0] == architecture():
