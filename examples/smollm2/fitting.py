@@ -1,4 +1,4 @@
-"""Small networks that say yes or no of a hidden state: linear layers, ReLU between them, fitted by logistic regression."""
+"""Small networks that say yes or no of a hidden state: linear layers, ReLU between, fitted by logistic regression."""
 
 from __future__ import annotations
 
