@@ -3,8 +3,8 @@ those between (layers are dropped as ShortGPT does, Men et al. 2024; the rest is
 
 The large model answers prompts in bfloat16, chats once greedily and once by draws. The lower layers stay as they are,
 so what they give is computed once; the upper ones learn to end in the large model's distribution of each next token,
-over the tokens that occur (Kullback-Leibler divergence, AdamW with a cosine, float32). Embeddings and head stay the
-large model's. The result is an ordinary Llama checkpoint in float16.
+over the tokens that occur (Kullback-Leibler divergence, AdamW with a cosine, products in bfloat16). Embeddings and head
+stay the large model's. The result is an ordinary Llama checkpoint in float16.
 
     python examples/smollm2/shorten.py                  # writes build/smollm2-short
 """
@@ -67,14 +67,20 @@ def lines(bottom: Any, answers: list[Answer]) -> list[Line]:
     return found
 
 
-def distance(top: Any, batch: list[Line], table: Tensor) -> Tensor:
-    """The divergence of the large model's distributions from those of `top`, on average, in nats; `table` [U, E]."""
+def distance(top: Any, batch: list[Line], table: Tensor, hasty: bool = False) -> Tensor:
+    """The divergence of the large model's distributions from those of `top`, on average, in nats; `table` [U, E].
+    `hasty`: products in bfloat16."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=hasty):
+        return _distance(top, batch, table)
+
+
+def _distance(top: Any, batch: list[Line], table: Tensor) -> Tensor:
     padded = nn.utils.rnn.pad_sequence([line.lower for line in batch], batch_first=True)  # causal: padding is not seen
     hidden = top(inputs_embeds=padded).last_hidden_state
     had = torch.cat([h[len(x.lower) - len(x.wanted) : len(x.lower)] for h, x in zip(hidden, batch, strict=True)])
-    wanted = torch.cat([x.wanted for x in batch]) @ table.T
-    logs = torch.log_softmax(had @ table.T, -1)
-    return nn.functional.kl_div(logs, torch.log_softmax(wanted, -1), reduction="batchmean", log_target=True)
+    wanted = torch.log_softmax((torch.cat([x.wanted for x in batch]) @ table.T).float(), -1)
+    logs = torch.log_softmax((had @ table.T).float(), -1)
+    return nn.functional.kl_div(logs, wanted, reduction="batchmean", log_target=True)
 
 
 def train(top: Any, learned: list[Line], table: Tensor, epochs: int, batch: int, rate: float) -> None:
@@ -82,6 +88,7 @@ def train(top: Any, learned: list[Line], table: Tensor, epochs: int, batch: int,
     top.requires_grad_(True).embed_tokens.requires_grad_(False)
     weights = [p for p in top.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.01)
+    order = torch.Generator().manual_seed(SEED)
     steps, warm = epochs * math.ceil(len(learned) / batch), 20
     plan = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda n: min((n + 1) / warm, 0.5 * (1 + math.cos(math.pi * n / steps)))
@@ -89,8 +96,8 @@ def train(top: Any, learned: list[Line], table: Tensor, epochs: int, batch: int,
     begun = time.time()
     for epoch in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(learned)).split(batch):
-            loss = distance(top, [learned[n] for n in rows], table)
+        for rows in torch.randperm(len(learned), generator=order).split(batch):
+            loss = distance(top, [learned[n] for n in rows], table, hasty=True)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
