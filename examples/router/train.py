@@ -63,7 +63,7 @@ def report(score: Tensor, entropy: Tensor, fate: Tensor) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--forks", type=Path, default=forks.FORKS)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--decay", type=float, default=0.3)
     parser.add_argument("-o", type=Path, default=HERE / "router.safetensors")
     options = parser.parse_args()

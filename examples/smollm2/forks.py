@@ -11,13 +11,14 @@ tokens may stay (`judge`), and a router at which places the large model must wri
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from answers import MODEL, MORE_TOPICS, Answer, asks, chats, code, collect
+from answers import ASKS, MODEL, MORE_TOPICS, Answer, asks, chats, code, collect
 from safetensors.torch import load_file, save_file
 from shorten import SMALL
 from torch import Tensor
@@ -25,7 +26,7 @@ from torch import Tensor
 from dcompile.models import Model, load_model
 
 SEED, LENGTH = 7, 64
-WINDOW, RUN, SLACK = 20, 6, 4  # tokens: written behind a fork; that must agree in a row; by which they may be shifted
+WINDOW, RUN, SLACK = 16, 6, 4  # tokens: written behind a fork; that must agree in a row; by which they may be shifted
 FORKS = Path("build/forks.safetensors")
 SAME, BACK, APART, UNKNOWN = range(4)  # what becomes of a place; unknown: too near the end of the answer
 
@@ -130,19 +131,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--small", type=Path, default=SMALL)
-    parser.add_argument("--topics", type=int, default=len(MORE_TOPICS))
+    parser.add_argument("--chats", type=int, default=112, help=f"at most {len(ASKS) * len(MORE_TOPICS)}")
+    parser.add_argument("--problems", type=int, default=20, help="at most 41: those behind are for measuring")
+    parser.add_argument("--answers", type=int, default=80, help="how many of them to read, in random order")
     parser.add_argument("-o", type=Path, default=FORKS)
     options = parser.parse_args()
-    torch.manual_seed(SEED)
+    random.seed(SEED)
     large, small = load_model(options.model), load_model(options.small)
-    asked = [*code(large, 82, 41), *chats(large, asks(MORE_TOPICS[: options.topics]))]
+    asked = [*code(large, 82, options.problems), *chats(large, random.sample(asks(MORE_TOPICS), options.chats))]
     found: list[Places] = []
     answers = collect(large, asked, LENGTH, batch=48)
+    random.shuffle(answers)
     begun = time.time()
-    for number, answer in enumerate(answers):
+    for number, answer in enumerate(answers[: options.answers]):
         found.append(read(large, small, answer, number))
         if number % 20 == 19:
             print(f"{number + 1} answers: {told(joined(found))}, {time.time() - begun:.0f} s", flush=True)
+            save(joined(found), options.o)
     save(joined(found), options.o)
     print(f"wrote {options.o}: {told(joined(found))}")
 

@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--lower", type=int, default=10, help="layers that are kept as they are")
     parser.add_argument("--upper", type=int, default=2, help="layers that are taught")
     parser.add_argument("--topics", type=int, default=len(TOPICS))
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("-o", type=Path, default=SMALL)
     options = parser.parse_args()
     torch.manual_seed(SEED)
@@ -167,7 +167,7 @@ def main() -> None:
     weight: Tensor = model.head.weight  # type: ignore[assignment]
     print(f"{sum(len(a.tokens) for a in answers)} tokens, {len(seen)} of them differ; {kept} answers kept aside")
     print(f"agreement before: {agreement(top, model.head, found[:kept]):.1%}", flush=True)
-    train(top, found[kept:], weight.detach()[seen].clone(), options.epochs, 8, 5e-4)
+    train(top, found[kept:], weight.detach()[seen].clone(), options.epochs, 8, 1e-3)
     print(f"agreement: {agreement(top, model.head, found[:kept]):.1%}")
     save(model, bottom, top, options.o)
     print(f"wrote {options.o}")
