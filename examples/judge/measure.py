@@ -33,11 +33,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("artifacts", type=Path, nargs="+")
     parser.add_argument("--model", type=Path, default=MODEL)
-    parser.add_argument("--problems", type=int, default=16)
+    parser.add_argument("--problems", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
     model = load_model(options.model)
-    sessions = [dcompile.load(path) for path in options.artifacts]
+    sessions = [dcompile.load(path, threads=1) for path in options.artifacts]
     for name, prompts in asked(model, options.problems).items():
         plain: list[tuple[int, ...]] = []
         for path, session in zip(options.artifacts, sessions, strict=True):

@@ -25,12 +25,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("artifacts", type=Path, nargs="+")
     parser.add_argument("--model", type=Path, default=MODEL)
-    parser.add_argument("--problems", type=int, default=16)
+    parser.add_argument("--problems", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
     model = load_model(options.model)
     for artifact in options.artifacts:
-        session = dcompile.load(artifact)
+        session = dcompile.load(artifact, threads=1)
         for name, prompts in asked(model, options.problems).items():
             tokens, calls, own = 0, 0, 0
             for prompt in prompts:
