@@ -46,13 +46,13 @@ class Sampler(nn.Module):
     def __init__(self, hidden: int, scale: float) -> None:
         super().__init__()
         torch.manual_seed(6)
-        self.norm = nn.LayerNorm(2 * hidden)
         self.one, self.two = nn.Linear(2 * hidden, hidden), nn.Linear(hidden, hidden)
         for weight in self.parameters():
             nn.init.normal_(weight, std=scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.two(nn.functional.silu(self.one(self.norm(x))))
+        normed = x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5)  # a LayerNorm is an operation that tvm lacks
+        return self.two(nn.functional.silu(self.one(normed)))
 
 
 @cache
