@@ -15,32 +15,23 @@ import argparse
 import itertools
 import math
 import random
+import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from dcompile.models import Model, load_model
+from dcompile.models import load_model
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "smollm2"))
+
+from answers import ASKS, MODEL, TOPICS, Answer, chats, collect
 
 HERE = Path(__file__).parent
 SEED, HEADS, LENGTH = 7, 4, 64
-ASKS = (
-    "Explain {} in a few sentences.", "Write a short story about {}.", "Give five tips about {}.", "What is {}?",
-    "Write a polite email about {}.", "List the advantages and disadvantages of {}.",
-    "Write a Python function that has to do with {}.", "Summarise what people should know about {}.",
-)  # fmt: skip
-TOPICS = (
-    "rain", "the history of bread", "bicycles", "sorting a list", "photosynthesis", "moving to a new city", "volcanoes",
-    "saving money", "learning the piano", "prime numbers", "the ocean", "a lost dog", "cooking rice", "electric cars",
-    "the printing press", "reading a file", "gardening", "sleep", "a job interview", "maps", "counting words", "bees",
-    "the moon", "public libraries", "chess", "a birthday party", "solar power", "running a marathon", "old castles",
-    "tea", "matrix multiplication", "friendship", "winter", "the human heart", "train travel", "dates and times",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,52 +42,12 @@ class Samples:
     later: Tensor
 
 
-def prompts(model: Model, count: int) -> Iterator[list[int]]:
-    """Token ids of so many chats."""
-    tokenizer = Tokenizer.from_file(str(next(f for f in model.files if f.name == "tokenizer.json")))
-    for ask, topic in random.sample(list(itertools.product(ASKS, TOPICS)), count):
-        said = f"<|im_start|>user\n{ask.format(topic)}<|im_end|>\n<|im_start|>assistant\n"
-        yield tokenizer.encode(said).ids
-
-
-@torch.inference_mode()
-def write(model: Model, batch: list[list[int]]) -> list[Samples]:
-    """The model's answers of at most LENGTH tokens, the end token included: what it had in mind before each token, and
-    which tokens came later."""
-    from transformers import DynamicCache
-
-    width = max(map(len, batch))
-    fed = torch.tensor([[0] * (width - len(p)) + p for p in batch])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in batch])
-    cache, ends = DynamicCache(), torch.tensor(model.facts.eos_ids)
-    states, tokens, live = [], [], [torch.ones(len(batch), dtype=torch.bool)]
-    while len(tokens) < LENGTH and live[-1].any():
-        places = (mask.cumsum(1) - 1).clamp(min=0)[:, -fed.shape[1] :]
-        hidden = model.backbone(
-            input_ids=fed, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]
-        fed = model.head(hidden).argmax(-1, keepdim=True)
-        states.append(hidden)
-        tokens.append(torch.where(live[-1], fed[:, 0], -1))
-        mask = torch.cat([mask, live[-1].long()[:, None]], 1)
-        live.append(live[-1] & ~torch.isin(fed[:, 0], ends))
-    said = torch.stack([*tokens, *[torch.full((len(batch),), -1)] * (HEADS + 1)], 1)
-    later = torch.stack([said[:, k + 1 : k + 1 + len(tokens)] for k in range(HEADS)], 2)
-    there = (said[:, : len(tokens)] >= 0) & (later[:, :, 0] >= 0)
-    whole = torch.stack(states, 1)
-    return [Samples(h[keep], after[keep]) for h, after, keep in zip(whole, later, there, strict=True)]
-
-
-def collect(model: Model, count: int, batch: int) -> list[Samples]:
-    """One entry for each answer."""
-    asked = sorted(prompts(model, count), key=len)
-    found: list[Samples] = []
-    begun = time.time()
-    for first in range(0, len(asked), batch):
-        found += write(model, asked[first : first + batch])
-        told = f"{len(found)} answers, {sum(len(s.hidden) for s in found)} tokens"
-        print(f"{told}, {time.time() - begun:.0f} s", flush=True)
-    return found
+def samples_of(answer: Answer) -> Samples:
+    """What the model had in mind before each token but the last, and which tokens came later."""
+    count = len(answer.tokens) - 1
+    said = torch.tensor(answer.tokens + [-1] * HEADS)
+    later = torch.stack([said[k + 1 : k + 1 + count] for k in range(HEADS)], 1)
+    return Samples(answer.hidden[:count], later)
 
 
 class Head(nn.Module):
@@ -154,7 +105,7 @@ def report(heads: list[Head], samples: Samples, table: Tensor, number: Tensor) -
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m-instruct.gguf"))
+    parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--chats", type=int, default=64, help="at most 288")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64, help="answers written at a time")
@@ -163,19 +114,21 @@ def main() -> None:
     torch.manual_seed(SEED)
     random.seed(SEED)
     model = load_model(options.model)
-    answers = collect(model, options.chats, options.batch)
+    pairs = random.sample(list(itertools.product(ASKS, TOPICS)), options.chats)
+    asked = chats(model, [ask.format(topic) for ask, topic in pairs])
+    answers = [samples_of(answer) for answer in collect(model, asked, LENGTH, batch=options.batch)]
     random.shuffle(answers)
     kept = len(answers) // 20
-    samples, aside = joined(answers[kept:]), joined(answers[:kept])
+    learned, aside = joined(answers[kept:]), joined(answers[:kept])
     weight: Tensor = model.head.weight  # type: ignore[assignment]
-    seen = torch.cat([samples.later, aside.later]).unique()
+    seen = torch.cat([learned.later, aside.later]).unique()
     seen = seen[seen >= 0]
     number = torch.zeros(model.facts.vocab, dtype=torch.int64).scatter(0, seen, torch.arange(len(seen)))
     table = weight.detach()[seen].clone()
     print(
-        f"{len(samples.hidden)} samples, {len(seen)} tokens occur, {len(aside.hidden)} samples kept aside", flush=True
+        f"{len(learned.hidden)} samples, {len(seen)} tokens occur, {len(aside.hidden)} samples kept aside", flush=True
     )
-    heads = train(samples, table, number, options.epochs, 256)
+    heads = train(learned, table, number, options.epochs, 256)
     report(heads, aside, table, number)
     tensors = {f"{k}.{n}": p.detach().half().contiguous() for k, h in enumerate(heads) for n, p in h.named_parameters()}
     save_file(tensors, options.o)

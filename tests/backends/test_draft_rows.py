@@ -9,7 +9,7 @@ import pytest
 
 import dcompile
 from tests.backends.library import MASKS
-from tests.backends.parts import heads
+from tests.backends.parts import heads, sampler
 from tests.cli.checkpoint import write
 
 SMALL = {"shape": str(Path(__file__).with_name("small.tree"))}
@@ -22,6 +22,7 @@ FILES: dict[str, dict[str, Any]] = {
     "speculative_jacobi": {"width": 3},
     "medusa_sampled": {**SMALL, "head": heads(4, scale=0.1)},
     "multi_token_sampler": {"width": 3, "masks": MASKS, "sampler": heads(1, 2)},
+    "multi_token_sampler, a program": {"width": 3, "masks": MASKS, "sampler": sampler(scale=0.1)},
     "eagle2_shape": {"steps": 3, "width": 3, "nodes": 6},
 }
 SECOND = ("speculative", "sequoia", "eagle2_shape")
@@ -40,8 +41,8 @@ def test_rows_accept_for_themselves(name: str, target: str, loop: str, tmp_path:
     lm = write(tmp_path / "lm", vocab=12)
     place: Any = {"lm": lm, "small": write(tmp_path / "small", vocab=12, layers=1)} if name in SECOND else lm
     for out, batch in (("four", 4), ("one", 1)):
-        settings = FILES[name]
-        dcompile.build(name, place, tmp_path / out, target, settings=settings, max_length=48, batch=batch, loop=loop)
+        more: dict[str, Any] = {"settings": FILES[name], "max_length": 48, "batch": batch, "loop": loop}
+        dcompile.build(name.partition(",")[0], place, tmp_path / out, target, **more)
     four, one = (dcompile.load(tmp_path / out, 1) for out in ("four", "one"))
     for heat in (0.0, 1.0):
         options: dict[str, Any] = {"max_new_tokens": 24, "temperature": heat, "eos_ids": (1,)}

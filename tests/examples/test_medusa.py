@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+import torch
 
 from dcompile import compiler
 from dcompile.dsl.heads import networks
 from dcompile.trees import read
+from tests.examples.scripts import EXAMPLES, HIDDEN, script
 
-HERE = Path(__file__).parents[2] / "examples" / "medusa"
-HIDDEN = 576  # of SmolLM2-135M
+HERE = EXAMPLES / "medusa"
 
 
 def test_the_heads_fit_the_model() -> None:
@@ -30,3 +29,12 @@ def test_the_strategy_takes_them(settings: dict[str, str]) -> None:
 
 def test_the_tree_is_no_deeper_than_there_are_heads() -> None:
     assert read((HERE / "small.tree").read_text(), "small.tree").depth == 4
+
+
+def test_what_a_head_learns() -> None:
+    """Of each token but the last: what it was read off, and the tokens behind the next one."""
+    train = script("medusa/train")
+    hidden = torch.arange(12.0).reshape(6, 2)
+    found = train.samples_of(train.Answer([9, 9], [1, 2, 3, 4, 5, 6], hidden))
+    assert found.hidden.tolist() == hidden[:5].tolist()
+    assert found.later.tolist() == [[2, 3, 4, 5], [3, 4, 5, 6], [4, 5, 6, -1], [5, 6, -1, -1], [6, -1, -1, -1]]

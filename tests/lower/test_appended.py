@@ -24,6 +24,7 @@ from dcompile.record import constant
 from dcompile.source import Source
 from dcompile.strategy import Strategy
 from dcompile.trees import Tree
+from tests.backends.parts import sampler
 from tests.lower.test_drafts import LENGTH, MATCH, PROMPTS, both
 from tests.lower.test_vectors import folder
 from tests.passes.rows import model, oracle, read
@@ -127,6 +128,19 @@ def test_a_sampler_reads_the_rows_hidden_states(rows: Path, folder: Path, draft:
         assert [row.answer for row in want] == [row.answer for row in plain]
     if "depth" in accept:  # every guess is read in the answer
         assert [row.answer for row in want] != [row.answer for row in plain]
+
+
+@pytest.mark.parametrize(("accept", "heat"), [("where depth > 0", 0.0), ("by rejection(p, t.q)", 0.9)])
+def test_a_sampler_may_be_a_program(rows: Path, folder: Path, accept: str, heat: float) -> None:
+    """The guesses are drawn from what it says; another network leads elsewhere."""
+    text = SAMPLER.format(draft=f"chain(3) with behind from last {{ scores = {SAID} }}", accept=accept)
+    answers = []
+    for path in (sampler(model().facts.hidden, 0.5), str(folder / "deep.safetensors")):
+        strategy = load(Source("s.dcs", text, folder), {"behind": str(rows), "sampler": path})
+        want, got = both(strategy, {"lm": model()}, temperature=heat, seed=3)
+        assert got == want
+        answers.append([row.answer for row in want])
+    assert answers[0] != answers[1]
 
 
 def everywhere(backbone: nn.Module, tree: Tree, given: Appended) -> AbstractContextManager[None]:
