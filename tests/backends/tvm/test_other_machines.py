@@ -13,7 +13,7 @@ import tvm
 import tvm_ffi
 
 import dcompile
-from dcompile.compiler import load_all, read
+from dcompile.compiler import in_blocks, load_all, read
 from dcompile.reference import run as oracle
 from dcompile.verify import verify
 from tests.cli.checkpoint import write
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 LLADA = ROOT / "tests" / "conformance" / "models" / "tiny-llada-gqa"
 ARM = "aarch64-linux-gnu"
 PROMPT, LENGTH = [5, 6, 7, 8], 32
+KINDS = [("greedy", None), ("masked", None), ("greedy", "int8")]
 LIBRARIES = ("-ltvm_runtime", "-ltvm_runtime_extra", "-ltvm_ffi")
 
 pytestmark = [
@@ -53,9 +54,11 @@ def answer(command: Sequence[str | Path], artifact: Path, environment: dict[str,
     return [int(token) for token in done.stdout.strip().split(",")]
 
 
-def expected(strategy: str, model: Path) -> list[int]:
+def expected(strategy: str, model: Path, quantize: str | None) -> list[int]:
+    """The oracle's tokens, on the floats that codes mean."""
     checked = read(strategy)
-    return list(oracle(checked, load_all(checked, model), PROMPT, length=LENGTH).output_ids)
+    models = {name: in_blocks(found, quantize) for name, found in load_all(checked, model).items()}
+    return list(oracle(checked, models, PROMPT, length=LENGTH).output_ids)
 
 
 def built(strategy: str, model: Path, out: Path, machine: str, quantize: str | None = None) -> Path:
@@ -69,21 +72,24 @@ def pair(name: str, llama: Path) -> tuple[str, Path]:
     return ("greedy", llama) if name == "greedy" else ("fast_dllm_dual", LLADA)
 
 
-@pytest.mark.parametrize("name", ["greedy", "masked"])
-def test_an_arm_processor_gives_the_oracles_tokens(name: str, llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "quantize"), KINDS)
+def test_an_arm_processor_gives_the_oracles_tokens(
+    name: str, quantize: str | None, llama: Path, tmp_path: Path
+) -> None:
     for tool, package in (("qemu-aarch64", "qemu-user"), (f"{ARM}-g++", f"g++-{ARM}")):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}: apt-get install {package}")
     libraries = [ROOT / "build" / "aarch64" / place / "lib" for place in ("tvm", "tvm_ffi")]
     if not all(place.is_dir() for place in libraries):
         pytest.skip("needs TVM's runtime for aarch64: make arm")
-    artifact = built(*pair(name, llama), tmp_path / "artifact", ARM)
+    strategy, model = pair(name, llama)
+    artifact = built(strategy, model, tmp_path / "artifact", ARM, quantize)
     program = host(f"{ARM}-g++", libraries, tmp_path / "run")
     command = ["qemu-aarch64", "-L", f"/usr/{ARM}", "-E", "LD_LIBRARY_PATH=" + ":".join(map(str, libraries)), program]
-    assert answer(command, artifact, {"PATH": "/usr/bin:/bin"}) == expected(*pair(name, llama))
+    assert answer(command, artifact, {"PATH": "/usr/bin:/bin"}) == expected(strategy, model, quantize)
 
 
-@pytest.mark.parametrize(("name", "quantize"), [("greedy", None), ("masked", None), ("greedy", "int8")])
+@pytest.mark.parametrize(("name", "quantize"), KINDS)
 def test_c_gives_the_oracles_tokens(name: str, quantize: str | None, llama: Path, tmp_path: Path) -> None:
     if shutil.which("cc") is None or shutil.which("g++") is None:
         pytest.skip("needs a C and a C++ compiler")
@@ -97,13 +103,11 @@ def test_c_gives_the_oracles_tokens(name: str, quantize: str | None, llama: Path
     subprocess.run(said, shell=True, check=True)
     outcomes = list(verify(artifact, model, [PROMPT], max_new_tokens=LENGTH))
     assert [o.verdict for o in outcomes] == ["same"]
-    if quantize is None:
-        libraries = [Path(tvm.__file__).parent / "lib", Path(tvm_ffi.__file__).parent / "lib"]
-        program = host("g++", libraries, tmp_path / "run")
-        found = answer(
-            [program], artifact, {"LD_LIBRARY_PATH": ":".join(map(str, libraries))}, artifact / "program.so"
-        )  # fmt: skip
-        assert found == expected(strategy, model)
+    libraries = [Path(tvm.__file__).parent / "lib", Path(tvm_ffi.__file__).parent / "lib"]
+    program = host("g++", libraries, tmp_path / "run")
+    environment = {"LD_LIBRARY_PATH": ":".join(map(str, libraries))}
+    found = answer([program], artifact, environment, artifact / "program.so")
+    assert found == expected(strategy, model, quantize)
 
 
 def test_the_example_is_short() -> None:
