@@ -57,14 +57,13 @@ def attention(
 
 
 def embed_blocks(codes: Tensor, scale: Tensor, least: Tensor | None, index: Tensor) -> Tensor:
-    """Rows of a matrix in blocks, as floats."""
+    """Rows of a matrix in blocks, as floats; codes are whole numbers until then, which TVM divides as torch does."""
+    packed = codes.shape[-1] < ops.BLOCK
     rows = codes[index].to(torch.int32)
-    if codes.shape[-1] < ops.BLOCK:
+    if packed:
         rows = torch.stack([rows % 16, rows // 16], -1).reshape(*index.shape, codes.shape[-2], ops.BLOCK)
-    elif least is None:
-        rows = rows - 128
-    if codes.shape[-1] < ops.BLOCK and least is None:
-        rows = rows - 8
+    if least is None:
+        rows = rows - (8 if packed else 128)
     floats = rows.to(torch.float32) * scale[index].to(torch.float32).unsqueeze(-1)
     floats = floats if least is None else floats + least[index].to(torch.float32).unsqueeze(-1)
     return floats.reshape(*index.shape, codes.shape[-2] * ops.BLOCK)
