@@ -1,6 +1,6 @@
 """An app that embeds an artifact: needs `pip install dcompile` alone, no torch.
 
-python examples/python/embed.py build/demo "Reverse the line : [Albin Ashley, Tila Oakwick]"
+python examples/python/embed.py build/demo "Reverse the line : [Albin Ashley, Tila Oakwick, Corden Pinefield]"
 """
 
 import sys
