@@ -32,6 +32,7 @@ LARGE = 1 << 22  # weights of a head from which on screening is faster than the 
 ROWS = 16  # rows of x up to which it is
 MIDDLE = 128  # the code of 0
 FINE = 128  # steps of the second code in one of the first
+PIECE = 4096  # rows of a head whose bounds are computed at a time: the whole would need four times its memory
 SLACK = 1e-5  # of |w'|: what sums in float32 may round
 
 
@@ -141,6 +142,16 @@ def _matrix(at: Scope, known: Sequence[Typed | None], bits: int, index: ir.Value
 
 def steps_and_bounds(head: Sequence[Tensor | None], bits: int) -> tuple[Tensor, Tensor]:
     """Of each row of a head: the step of its codes, and the largest error of a product, in units of |x|. Both [N]."""
+    count = next(len(part) for part in head if part is not None)
+    pieces = [
+        _of_rows([None if part is None else part[at : at + PIECE] for part in head], bits)
+        for at in range(0, count, PIECE)
+    ]
+    steps, bounds = zip(*pieces, strict=True)
+    return torch.cat(steps), torch.cat(bounds)
+
+
+def _of_rows(head: Sequence[Tensor | None], bits: int) -> tuple[Tensor, Tensor]:
     codes, *rest = head
     assert codes is not None
     matrix = codes if not rest else ops.from_blocks(codes, rest[0], rest[1], bits)  # type: ignore[arg-type]
