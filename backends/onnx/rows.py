@@ -46,12 +46,23 @@ class Live:
     count: ir.Value
 
 
-def parts(values: Iterable[int], width: int) -> list[int | tuple[int, ...]]:
-    """A list of sizes in runs of plain ones and, alone, how many widths a size is: 0 where there is no such size."""
-    out: list[int | tuple[int, ...]] = []
+@dataclass(frozen=True)
+class Rows:
+    """A size that the number of live rows decides: so many times that number, and `more`."""
+
+    times: int
+    more: int = 0
+
+
+def parts(values: Iterable[int], width: int, sizes: frozenset[int]) -> list[Rows | tuple[int, ...]]:
+    """A list of sizes in runs of plain ones and, alone, those that hold the width of a chunk: multiples of it, and sums
+    of it and one of the model's `sizes` (a canvas, and behind it what is fed)."""
+    out: list[Rows | tuple[int, ...]] = []
     for value in values:
         if value > 0 and value % width == 0:
-            out.append(value // width)
+            out.append(Rows(value // width))
+        elif value - width in sizes and value not in sizes:
+            out.append(Rows(1, value - width))
         elif out and isinstance(out[-1], tuple):
             out[-1] = (*out[-1], value)
         else:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dcompile.backends.onnx.rows import Live, parts
+from dcompile.backends.onnx.rows import Live, Rows, parts
 from dcompile.backends.weights import Region, adjacent
 
 OPSET = 23
@@ -129,14 +129,17 @@ class Scope:
     def ints(self, *values: int) -> ir.Value:
         """An int64 list, as ONNX wants shapes and axes."""
         live = self.live
-        if live is None or all(n == 0 or n % live.width for n in values):
+        found = [values] if live is None else parts(values, live.width, self.model.sizes)
+        if live is None or all(isinstance(part, tuple) for part in found):
             return self.constant(values, torch.int64)
 
-        def times(part: int | tuple[int, ...]) -> ir.Value:
-            factor = self.constant(part if isinstance(part, tuple) else [part], torch.int64)
-            return factor if isinstance(part, tuple) else self.op("Mul", live.count, factor)
+        def said(part: Rows | tuple[int, ...]) -> ir.Value:
+            if isinstance(part, tuple):
+                return self.constant(part, torch.int64)
+            times = self.op("Mul", live.count, self.constant([part.times], torch.int64))
+            return self.op("Add", times, self.constant([part.more], torch.int64)) if part.more else times
 
-        return self.once(("ints", values), lambda: self.join([times(part) for part in parts(values, live.width)], 0))
+        return self.once(("ints", values), lambda: self.join([said(part) for part in found], 0))
 
     def live_rows(self, x: Typed) -> ir.Value:
         """A value that was made with the whole width of a prompt's chunk, without the dead rows."""

@@ -36,7 +36,10 @@ def test_no_width_ends_a_slice_to_the_end() -> None:
 
 
 def test_parts() -> None:
-    assert rows.parts([1, 97, 9, 64, 194], 97) == [(1,), 1, (9, 64), 2]
+    """Multiples of the width, and a canvas with what is fed behind it; 161 is a size of the model here."""
+    sizes = frozenset((64, 100, 161))
+    assert rows.parts([1, 97, 9, 64, 194], 97, sizes) == [(1,), rows.Rows(1), (9, 64), rows.Rows(2)]
+    assert rows.parts([197, 161], 97, sizes) == [rows.Rows(1, 100), (161,)]
 
 
 @pytest.mark.parametrize("length", [1, 2, 20, 62, 63])
