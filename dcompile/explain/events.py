@@ -76,6 +76,9 @@ def cost(kind: str, args: Mapping[str, Any]) -> tuple[int, int]:
         _, heads, rows, dim = taken[0]
         slots = sum(shape[-2] for shape in taken[1:] if len(shape) == 4 and shape[-1] == dim) // 2
         return taken_bytes, 4 * taken[0][0] * heads * rows * slots * dim
+    if kind == "GroupQueryAttention" and given:  # of the caches as far as the bias goes, its last input
+        (_, groups, _, dim), *_, (*_, slots) = [shape for shape in taken if len(shape) == 4]
+        return 2 * 4 * groups * slots * dim, 4 * math.prod(given[0]) * slots
     if kind.startswith("Gather"):  # of a table only what is looked up
         return 2 * given_bytes, 0
     return (held if held > HELD else 0) + small, math.prod(given[0]) if given else 0

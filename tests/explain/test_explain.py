@@ -58,6 +58,11 @@ def test_costs_by_shape() -> None:
     assert cost("Gather", looked_up) == (2 * 73728, 0)
     large = described([[1, 3, 8192, 64]], [[1, 3, 8192, 64]], parameter=0, activation=6291456, output=6291456)
     assert cost("Neg", large) == (2 * 6291456, 3 * 8192 * 64)
+    cache = [1, 3, 1100, 64]
+    appended = described(
+        [[1, 1, 960], cache, cache, [1], [], [1, 1, 1, 200]], [[1, 1, 576], cache, cache], output=1689600
+    )
+    assert cost("GroupQueryAttention", appended) == (2 * 4 * 3 * 200 * 64, 4 * 576 * 200)
 
 
 @pytest.mark.parametrize("loop", ["inside", pytest.param("block", marks=pytest.mark.slow), "step"])
