@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-KEY = (
-    "in_place"  # in the metadata of an .onnx file: names of inputs over which their results may be written, with commas
-)
+KEY = "in_place"  # in the metadata of an .onnx file: inputs over which their results may be written, with commas
 OUT = ".out"  # ends the name of a result that has the name of an input
 
 Arrays = dict[str, np.ndarray]
@@ -60,9 +58,10 @@ class Buffers:
             self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
 
 
-DTYPES = {"bool": np.bool_, "int64": np.int64, "int32": np.int32, "uint8": np.uint8, "float": np.float32}
+DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names, where NumPy has others
 
 
 def _buffer(port: Any) -> np.ndarray:
     """An array for an input or a result: shapes of a Program's graphs are fixed."""
-    return np.zeros(port.shape, DTYPES[port.type.removeprefix("tensor(").removesuffix(")")])
+    name = port.type.removeprefix("tensor(").removesuffix(")")
+    return np.zeros(port.shape, DTYPES.get(name, name))
