@@ -107,7 +107,7 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
 
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
-    with torch.no_grad(), mended(), _scratch(graph) as scratch:
+    with torch.no_grad(), _quiet(), mended(), _scratch(graph) as scratch:
         held, produced = _compiled(graph, device, scratch)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = scratch / path.name
@@ -124,12 +124,18 @@ def _compiled(graph: Graph, device: str, scratch: Path) -> tuple[dict[str, Tenso
         move(module, device)
     examples = _fresh_fakes(module, graph, device)
     options = {**OPTIONS, "aot_inductor.output_path": str(scratch / "aoti")}
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning):  # torch's own, of its own code
-            warnings.simplefilter("ignore", category)
-        produced = aot_compile(module, examples, options=options)
+    produced = aot_compile(module, examples, options=options)
     assert isinstance(produced, list)
     return held, produced
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings of its own code."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
 
 
 @contextmanager

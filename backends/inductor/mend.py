@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
+import torch
+from torch import fx
 from torch._inductor.loop_body import LoopBody
 from torch._inductor.scheduler import SchedulerNode
 
@@ -17,9 +20,12 @@ _place: Callable[[LoopBody, str], Any] = LoopBody.get_read_expr
 @contextmanager
 def mended() -> Iterator[None]:
     """Compile with what is below in the place of Inductor's own."""
+    from torch._inductor.fx_passes import post_grad  # imports half of torch, and warns of it
+
     with (
         mock.patch.object(SchedulerNode, "recompute_size_and_body", _recompute_and_rename),
         mock.patch.object(LoopBody, "get_read_expr", _place_if_read),
+        mock.patch.object(post_grad, "remove_noop_ops", partial(_remove_and_part, post_grad.remove_noop_ops)),
     ):
         yield
 
@@ -38,3 +44,29 @@ def _place_if_read(body: LoopBody, name: str) -> Any:
         return _place(body, name)
     except KeyError:
         return None
+
+
+def _remove_and_part(remove: Callable[[fx.Graph], None], graph: fx.Graph) -> None:
+    """Two copies of one value may both be taken for needless, so that a graph gives the value twice; a loop then hands
+    on its memory for the first, and nothing for the second."""
+    from torch._inductor.fx_utils import get_node_storage
+
+    remove(graph)
+    output = graph.output_node()
+    values: Any = output.args[0]
+    if not isinstance(values, tuple | list):
+        return
+    seen: set[object] = set()
+    apart: list[Any] = []
+    for value in values:
+        memory = get_node_storage(value) if isinstance(value, fx.Node) else None
+        apart.append(_copy(graph, value, output) if memory is not None and memory in seen else value)
+        seen.add(memory)
+    output.args = (tuple(apart),)
+
+
+def _copy(graph: fx.Graph, value: fx.Node, before: fx.Node) -> fx.Node:
+    with graph.inserting_before(before):
+        copy = graph.call_function(torch.ops.aten.clone.default, (value,))
+    copy.meta.update(value.meta, val=value.meta["val"].clone())
+    return copy

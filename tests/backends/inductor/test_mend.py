@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch._higher_order_ops.while_loop import while_loop
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.backends.harness import through
@@ -34,3 +35,24 @@ def test_a_reader_of_a_scattered_tensor_comes_behind_the_scatter() -> None:
     (want,) = best_open(*given)
     assert want.any()
     assert torch.equal(through("cpu")(module, given)[0], want)
+
+
+def twins(count: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+    """A loop that carries one value under two names, as strategies do that store the same of an answer twice."""
+
+    def goes(count: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        return count < 3
+
+    def turn(count: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        both = torch.mm(first, second)
+        return count + 1, both.clone(), both.clone()
+
+    done: tuple[Tensor, ...] = while_loop(goes, turn, (count, start.clone(), start.clone()))
+    return done
+
+
+@pytest.mark.slow
+def test_a_loop_may_carry_one_value_twice() -> None:
+    given = [torch.tensor(0), floats(4, 4) / 2]
+    module = make_fx(twins, tracing_mode="fake")(*given)
+    assert all(map(torch.equal, through("cpu")(module, given), module(*given)))
