@@ -18,7 +18,7 @@ from dcompile.manifest import describe
 from dcompile.model import Facts
 from dcompile.source import Source
 from dcompile.stopwatch import part
-from dcompile.strategy import Strategy
+from dcompile.strategy import Strategy, overhang
 from dcompile.text import TEMPLATE, TOKENIZER
 
 if TYPE_CHECKING:
@@ -180,12 +180,14 @@ def compile(
     models = by_name(strategy, model)
     check_models(strategy, {name: m.facts for name, m in models.items()})
     began = time.perf_counter()
-    room = capacity(order, models.values())
+    behind = _overhang(strategy, order, backend)
+    room = capacity(order, models.values()) + behind
     with part("lower"):
         chunk = backend.chunk(list(models.values()), order.batch, room)
         program = lower(
-            strategy, models, batch=order.batch, capacity=room, rng=order.rng, draws=order.draws, chunk=chunk
-        )
+            strategy, models, batch=order.batch, capacity=room, rng=order.rng, draws=order.draws, chunk=chunk,
+            overhang=behind,
+        )  # fmt: skip
     watch.program("lower", "", program, time.perf_counter() - began)
     legal = (*_quantise(order, models), *backend.stages)
     without = (*order.without, *(("capture-cache",) if order.loop == "step" and backend.in_place else ()))
@@ -227,6 +229,12 @@ def capacity(order: Order, models: Iterable[Model]) -> int:
         title = f"--max-length {order.max_length} is more than the {most} positions of the model"
         raise error("option-out-of-range", title, f"use at most {most}")
     return order.max_length or min(CAPACITY, most)
+
+
+def _overhang(strategy: Strategy, order: Order, backend: Backend) -> int:
+    """Slots that chains of drafts need where a host keeps the caches: their rows are written there before it is known
+    which of them stay."""
+    return overhang(strategy) if order.loop == "step" and order.batch == 1 and backend.in_place else 0
 
 
 def read(strategy: str | Path | Source, settings: Mapping[str, Any] | None = None) -> Strategy:

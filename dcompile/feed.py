@@ -33,6 +33,11 @@ def extent(canvas: Canvas, prompt: int, length: int) -> int:
     return -(-(counted + length) // canvas.multiple) * canvas.multiple - counted
 
 
+def capacity(manifest: Manifest) -> int:
+    """The slots that prompt and answer may take: those behind them are for drafts."""
+    return manifest.capacity - manifest.canvas.overhang
+
+
 def check(manifest: Manifest, requests: Sequence[Request]) -> None:
     """Refuse what the artifact cannot run, in the words of the caller."""
     if not 1 <= len(requests) <= manifest.batch:
@@ -97,9 +102,9 @@ def _check_blocks(canvas: Canvas, prompt: int, length: int) -> None:
 def _check_capacity(manifest: Manifest, requests: Sequence[Request]) -> None:
     start = max(len(r.prompt) for r in requests)
     length = max(extent(manifest.canvas, len(r.prompt), r.length) for r in requests)
-    if start + length > manifest.capacity:
-        title = f"a prompt of {start} and an answer of {length} tokens do not fit the capacity of {manifest.capacity}"
-        room = manifest.capacity - start
+    if start + length > (slots := capacity(manifest)):
+        title = f"a prompt of {start} and an answer of {length} tokens do not fit the capacity of {slots}"
+        room = slots - start
         shorter = f"ask for at most {room} new tokens, " if room > 0 else "shorten the prompt, "
         raise error("prompt-too-long", title, shorter + "or build with a larger --max-length")
 

@@ -39,7 +39,7 @@ def describe(
         batch=program.batch,
         dtype="float32",
         quantized=None if quantize is None else Quantized(weights=quantize, activations=activations),  # type: ignore[arg-type]
-        canvas=_canvas(program.strategy),
+        canvas=_canvas(program.strategy, program.overhang),
         has_rng=rng,
         stops_on_eos=stops_on_eos(program.strategy),
         graphs=graphs,
@@ -56,7 +56,7 @@ def _text(strategy: Strategy) -> StrategyText:
     return StrategyText(name=strategy.name, text=strategy.text, sha256=sha256, settings=settings)
 
 
-def _canvas(strategy: Strategy) -> Canvas:
+def _canvas(strategy: Strategy, overhang: int) -> Canvas:
     actions = {n.action for n in walk(strategy.body) if isinstance(n, Write)}
     canvas = strategy.canvas
     strict = [n for n in walk(strategy.body) if isinstance(n, ForBlocks) and n.short == "error"]
@@ -67,6 +67,7 @@ def _canvas(strategy: Strategy) -> Canvas:
         whole_answer=math.lcm(*(n.size for n in strict if n.over == "answer")),
         whole_canvas=math.lcm(*(n.size for n in strict if n.over == "canvas")),
         drafts=max((n.tree.depth for n in walk(strategy.body) if isinstance(n, Draft)), default=0),
+        overhang=overhang,
         revises=not actions.isdisjoint({"overwrite", "mask", "noise", "truncate"}),
     )
 

@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex, TypeVar
 from dcompile.artifact import Manifest
 from dcompile.controls import Controls
 from dcompile.diagnostic import error
-from dcompile.feed import Request, extent
+from dcompile.feed import Request, capacity, extent
 
 _Number = TypeVar("_Number", int, float)
 Template = str | Sequence[int | None]
@@ -124,9 +124,9 @@ def _seeds(seed: int | Sequence[int] | None, rows: int, random: bool) -> list[in
 
 def room(manifest: Manifest, prompt: int, most: int | None = None) -> int:
     """The longest answer, of `most` tokens, behind a prompt of that length; at least 1, whether or not it fits."""
-    canvas, free = manifest.canvas, manifest.capacity - prompt
+    canvas, free = manifest.canvas, capacity(manifest) - prompt
     lengths = range(free if most is None else min(most, free), 0, -1)
-    fits = (n for n in lengths if prompt + extent(canvas, prompt, n) <= manifest.capacity)
+    fits = (n for n in lengths if extent(canvas, prompt, n) <= free)
     return next((n for n in fits if not n % canvas.whole_answer and not (prompt + n) % canvas.whole_canvas), 1)
 
 

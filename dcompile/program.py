@@ -69,6 +69,7 @@ class Program:
     state: tuple[Port, ...] = ()
     notes: dict[str, object] = field(default_factory=dict)
     others: Mapping[str, Facts] = field(default_factory=dict)
+    overhang: int = 0
 
     def with_graphs(self, graphs: tuple[Graph, ...]) -> Program:
         return replace(self, graphs=graphs)

@@ -120,6 +120,11 @@ class Tree:
         free = [bool(look or ahead) for look, ahead in zip(looking, self.ahead, strict=True)]
         return ((), *(() if free[node] else earlier(node) for node in range(1, self.size)))
 
+    @property
+    def straight(self) -> bool:
+        """Whether each node is the only child of the one before."""
+        return self.growth is None and self.depth == self.size - 1
+
     def fact(self, name: str) -> tuple[int, ...]:
         """`depth`, `rank`, or one of `facts`, of every node."""
         return {"depth": self.depths, "rank": self.ranks, **dict(self.facts)}[name]

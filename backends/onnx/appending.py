@@ -1,10 +1,10 @@
-"""Attention that appends: one token's keys and values go into the cache and are attended there, in one kernel.
+"""Attention that appends: keys and values go into the cache and are attended there, in one kernel.
 
 Where the host runs the steps, caches are its buffers, and GroupQueryAttention writes into them (`in_place.py`): nothing
-is copied, and only slots up to the new one are read. For a batch of one row and one query of a causal model: what
-`lm(last)` feeds.
+is copied, and only slots up to the new ones are read. For a batch of one row of a causal model, and one token or a
+chain of them: what `lm(last)` feeds, or `lm(t)` of drafts one behind the other.
 
-    attend(q, [k, new k], [v, new v], [bias, 0]);  k' = scatter(k, slot, new k); v' = ...   ->   one operation
+    attend(q, [k, new k], [v, new v], [bias, sees]);  k' = scatter(k, slots, new k); v' = ...   ->   one operation
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, fx
 
 from dcompile.backends.onnx import rotary
 from dcompile.backends.onnx.scope import CONTRIB, DTYPES, Scope, Typed
+from dcompile.backends.onnx.shapes import transposed
 from dcompile.ops import attend_parts
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import emit, tidy
@@ -28,19 +29,21 @@ from dcompile.program import Graph, Program
 
 aten = torch.ops.aten
 
+SWAP = (0, 2, 1, 3)  # heads and tokens
+
 
 @torch.library.custom_op("dcompile::attend_appending", mutates_args=())
 def attend_appending(
     q: Tensor, new: list[Tensor], cache: list[Tensor], bias: Tensor, slot: Tensor, scale: float,
     tables: list[Tensor], position: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Keys and values `new` [1, G, 1, D] put into `cache` [1, G, C, D] at `slot` int64 [1, 1], then attention of q
-    [1, H, 1, D] over all slots under `bias` [1, 1, 1, C], which hides those behind the new one. With `tables` of cos
-    and sin [1, 1, C, D] query and key are first turned as at `position` int64 [1, 1]. What was attended [1, H, 1, D],
+    """Keys and values `new` [1, G, W, D] put into `cache` [1, G, C, D] from `slot` int64 [1, 1] on, then attention of q
+    [1, H, W, D] over all slots under `bias` [1, 1, W, C], which hides those behind each one's own. With `tables` of cos
+    and sin [1, 1, C, D] query and key are first turned as at `position` int64 [1, W]. What was attended [1, H, W, D],
     and the cache: keys, values."""
     if position is not None:
         q, new = rotary.turned(q, tables, position), [rotary.turned(new[0], tables, position), new[1]]
-    index = slot.reshape(1, 1, 1, 1).expand(new[0].shape)
+    index = (slot.reshape(1, 1, 1, 1) + torch.arange(q.shape[2]).reshape(1, 1, -1, 1)).expand(new[0].shape)
     k, v = (torch.scatter(old, 2, index, row) for old, row in zip(cache, new, strict=True))
     return attend_parts(q, [k], [v], [bias], scale), k, v
 
@@ -53,10 +56,7 @@ def _(
     return q.new_empty(q.shape), cache[0].new_empty(cache[0].shape), cache[1].new_empty(cache[1].shape)
 
 
-HEAD, TURNS = (
-    8,
-    16,
-)  # what the kernel wants the width of a head to be a multiple of, and where it turns queries and keys
+HEAD, TURNS = 8, 16  # what the kernel wants the width of a head to be a multiple of; the same where it turns heads
 
 ATTEND_APPENDING = torch.ops.dcompile.attend_appending.default
 
@@ -79,19 +79,20 @@ def _rewrite(graph: Graph) -> None:
     found = {store.cache: store for store in stores(graph.handed_on().values()) if _appends(store)}
     order = {node: at for at, node in enumerate(graph.module.graph.nodes)}
     biases: dict[tuple[fx.Node, ...], fx.Node] = {}
+    firsts: dict[fx.Node, fx.Node] = {}
     angles: rotary.Tables | None = None
     for node in list(graph.module.graph.nodes):
         if not reads_cache(node):
             continue
         q, k, v, bias, scale = arguments(node)
         pair = [found[cache] for cache in (k[0], v[0]) if cache in found]
-        slot = _slot(pair[0]) if len(pair) == 2 else None
-        if slot is None or order[slot] > order[node] or not _fits(pair, (k[1], v[1])) or q.meta["val"].shape[3] % HEAD:
+        slots = _slots(pair[0]) if len(pair) == 2 else None
+        if slots is None or order[slots] > order[node] or not _fits(pair, q, k[1], v[1]):
             continue
         with graph.module.graph.inserting_before(node):
-            angles = angles or rotary.Tables(graph.module.graph, k[0].meta["val"].shape[2])
+            angles = angles or rotary.Tables(graph.module.graph, k[0].meta["val"].shape[2], q.meta["val"].shape[2])
             (q, new), turning = _before_turning(angles, q, k[1])
-            whole = _whole_bias(biases, bias, slot)
+            whole, slot = _whole_bias(biases, bias, slots), _first(firsts, slots)
             made = emit(
                 node.graph, ATTEND_APPENDING, q, [new, v[1]], [k[0], v[0]], whole, slot, scale, *turning, like=node
             )
@@ -102,7 +103,7 @@ def _rewrite(graph: Graph) -> None:
 
 
 def _appends(store: Store) -> bool:
-    return bool(store.scatter.meta.get("store") == "append")
+    return store.scatter.meta.get("store") in ("append", "chain")
 
 
 def _before_turning(angles: rotary.Tables, q: fx.Node, k: fx.Node) -> tuple[tuple[fx.Node, fx.Node], tuple[Any, Any]]:
@@ -116,26 +117,41 @@ def _before_turning(angles: rotary.Tables, q: fx.Node, k: fx.Node) -> tuple[tupl
     return (pair[0][0], pair[1][0]), (tables, angles.position)
 
 
-def _whole_bias(made: dict[tuple[fx.Node, ...], fx.Node], bias: list[fx.Node], slot: fx.Node) -> fx.Node:
-    """The bias of all slots, the new one's own in its place; all layers share it."""
-    if (*bias, slot) not in made:
-        place = emit(slot.graph, aten.reshape.default, slot, [1, 1, 1, 1])
-        made[*bias, slot] = emit(slot.graph, aten.scatter.src, bias[0], 3, place, bias[1])
-    return made[*bias, slot]
+def _whole_bias(made: dict[tuple[fx.Node, ...], fx.Node], bias: list[fx.Node], slots: fx.Node) -> fx.Node:
+    """The bias of all slots, the new ones' own in their place; all layers share it."""
+    if (*bias, slots) not in made:
+        graph, width = slots.graph, slots.meta["val"].numel()
+        place = emit(graph, aten.reshape.default, slots, [1, 1, 1, width])
+        old = bias[0]
+        if width > 1:
+            place = emit(graph, aten.expand.default, place, [1, 1, width, width])
+            old = emit(graph, aten.expand.default, old, [1, 1, width, old.meta["val"].shape[3]])
+        made[*bias, slots] = emit(graph, aten.scatter.src, old, 3, place, bias[1])
+    return made[*bias, slots]
 
 
-def _slot(store: Store) -> fx.Node | None:
-    """The one slot [1, 1] that a store writes, behind what spreads it over heads."""
+def _first(made: dict[fx.Node, fx.Node], slots: fx.Node) -> fx.Node:
+    """The first of slots that lie one behind the other."""
+    if slots.meta["val"].numel() > 1 and slots not in made:
+        made[slots] = emit(slots.graph, aten.slice.Tensor, slots, 1, 0, 1)
+    return made.get(slots, slots)
+
+
+def _slots(store: Store) -> fx.Node | None:
+    """The slots [1, W] that a store writes, behind what spreads them over heads."""
     node = store.index
     while node.target in (aten.expand.default, aten.reshape.default, aten.unsqueeze.default):
         node = arguments(node)[0]
-    return node if node.meta["val"].numel() == 1 else None
+    width = store.index.meta["val"].shape[2]
+    return node if tuple(node.meta["val"].shape) in ((1, width), (width,)) else None
 
 
-def _fits(pair: Iterable[Store], new: Iterable[fx.Node]) -> bool:
-    """Whether stores keep just what this attention sees as new. Where a row's call does not run, they keep what was
-    there; that the new row is then written makes no difference: nobody takes its slot for stored."""
-    return all(arguments(store.source)[1] is row for store, row in zip(pair, new, strict=True))
+def _fits(pair: Iterable[Store], q: fx.Node, *new: fx.Node) -> bool:
+    """Whether stores keep just what this attention sees as new. Where a row's call does not run, and of drafts that are
+    not accepted, they keep what was there; that the new rows are then written makes no difference: nobody takes their
+    slots for stored."""
+    whole = all(arguments(store.source)[1] is rows for store, rows in zip(pair, new, strict=True))
+    return whole and q.meta["val"].shape[3] % HEAD == 0
 
 
 def appending(
@@ -143,17 +159,29 @@ def appending(
     tables: list[Typed], position: Typed | None,
 ) -> list[ir.Value]:  # fmt: skip
     """GroupQueryAttention: its heads lie one behind the other in rows, its cache as ours does."""
-    heads, groups = q.shape[1], cache[0].shape[1]
-    rows = _packed([at.reshape(x, (1, 1, x.shape[1] * x.shape[3])) for x in (q, *new)])
-    angles = [] if position is None else [*(rotary.half(at, table) for table in tables), at.reshape(position, (1, 1))]
-    last, total, seen = _lengths(at, bias, slot)
+    heads, groups, width = q.shape[1], cache[0].shape[1], q.shape[2]
+    rows = _packed([_in_rows(at, x) for x in (q, *new)])
+    angles = [] if position is None else [*(rotary.half(at, x) for x in tables), at.reshape(position, (1, width))]
+    last, total, seen = _lengths(at, bias, slot, width)
     made = at.ops(
         "GroupQueryAttention", *rows, *cache, last, total, *(angles or (None, None, None)), seen, outputs=3,
         domain=CONTRIB, name="attend", num_heads=heads, kv_num_heads=groups, scale=float(scale),
         do_rotary=int(position is not None),
     )  # fmt: skip
-    flat = (1, 1, heads * q.shape[3])
-    return [at.reshape(Typed(at.shaped(made[0], flat), q.dtype, flat), q.shape), made[1], made[2]]
+    flat = (1, width, heads * q.shape[3])
+    apart = Typed(
+        at.reshape(Typed(at.shaped(made[0], flat), q.dtype, flat), (1, width, heads, q.shape[3])),
+        q.dtype,
+        (1, width, heads, q.shape[3]),
+    )
+    return [transposed(at, apart, SWAP), made[1], made[2]]
+
+
+def _in_rows(at: Scope, x: Typed) -> ir.Value:
+    """Heads [1, H, W, D] as rows [1, W, H D]."""
+    _, heads, width, dim = x.shape
+    swapped = Typed(transposed(at, x, SWAP), x.dtype, (1, width, heads, dim))
+    return at.reshape(swapped, (1, width, heads * dim))
 
 
 def _packed(rows: list[ir.Value]) -> list[ir.Value | None]:
@@ -164,17 +192,12 @@ def _packed(rows: list[ir.Value]) -> list[ir.Value | None]:
     return [*rows]
 
 
-def _lengths(at: Scope, bias: Typed, slot: Typed) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _lengths(at: Scope, bias: Typed, slot: Typed, width: int) -> tuple[ir.Value, ir.Value, ir.Value]:
     """As the kernel asks for them, once for all layers: the last slot int32 [1], the number of slots int32 [], and the
     bias of these."""
 
     def last() -> ir.Value:
-        return at.op("Cast", at.reshape(slot, (1,)), to=DTYPES[torch.int32])
-
-    def length() -> ir.Value:
-        return at.op("Add", at.reshape(slot, (1,)), at.ints(1))
-
-    count = at.once(("length", slot.value), length)
+        return at.op("Cast", at.op("Sub", count, at.ints(1)) if width > 1 else first, to=DTYPES[torch.int32])
 
     def total() -> ir.Value:
         return at.op("Cast", at.reshape(count, ()), to=DTYPES[torch.int32])
@@ -182,6 +205,8 @@ def _lengths(at: Scope, bias: Typed, slot: Typed) -> tuple[ir.Value, ir.Value, i
     def seen() -> ir.Value:
         return at.op("Slice", bias, at.ints(0), count, at.ints(3))
 
+    first = at.reshape(slot, (1,))
+    count = at.once(("length", slot.value), lambda: at.op("Add", first, at.ints(width)))
     return (
         at.once(("last", slot.value), last),
         at.once(("total", slot.value), total),

@@ -74,24 +74,24 @@ def _halves_same(node: Any, function: Any) -> bool:
 
 
 def turned(x: Tensor, tables: Sequence[Tensor], position: Tensor) -> Tensor:
-    """x [1, H, 1, D] turned as at a position int64 [1, 1]; tables of cos and sin [1, 1, C, D]."""
-    cos, sin = (table.index_select(2, position.reshape(1)) for table in tables)
+    """x [1, H, W, D] turned as at positions int64 [1, W]; tables of cos and sin [1, 1, C, D]."""
+    cos, sin = (table.index_select(2, position.reshape(-1)) for table in tables)
     half = x.shape[3] // 2
     return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
 
 
 class Tables:
-    """Writes down in a graph what it computes from one position, for all positions of a canvas."""
+    """Writes down in a graph what it computes from `width` positions, for all positions of a canvas."""
 
-    def __init__(self, graph: fx.Graph, slots: int) -> None:
-        self._graph, self._slots = graph, slots
+    def __init__(self, graph: fx.Graph, slots: int, width: int) -> None:
+        self._graph, self._slots, self._width = graph, slots, width
         self._made: dict[fx.Node, fx.Node] = {}
         self.position: fx.Node | None = None
 
     def of(self, node: fx.Node) -> fx.Node | None:
-        """The table [1, 1, C, D] that an angle [1, 1, 1, D] is a row of; None where it depends on more than a position.
-        Afterwards `position` int64 [1, 1] says which row."""
-        root = _position(node)
+        """The table [1, 1, C, D] of which an angle [1, 1, W, D] is rows; None where it depends on more than positions.
+        Afterwards `position` int64 [1, W] says which rows."""
+        root = _position(node, self._width)
         if root is None or self.position not in (None, root):
             return None
         if self.position is None:
@@ -126,14 +126,14 @@ STEPS = (
 )
 
 
-def _position(node: Any) -> fx.Node | None:
-    """The one position [1, 1] that an angle depends on, by operations that take any number of them."""
-    if node.meta["val"].dtype == torch.int64 and tuple(node.meta["val"].shape) == (1, 1):
+def _position(node: Any, width: int) -> fx.Node | None:
+    """The positions [1, W] that an angle depends on, by operations that take any number of them."""
+    if node.meta["val"].dtype == torch.int64 and tuple(node.meta["val"].shape) == (1, width):
         return node  # type: ignore[no-any-return]
     if not called(node, *STEPS):
         return None
     inputs = [n for n in node.all_input_nodes if n.op != "get_attr"]
-    return _position(inputs[0]) if len(inputs) == 1 else None
+    return _position(inputs[0], width) if len(inputs) == 1 else None
 
 
 # ------------------------------------------------------------ emitting

@@ -43,10 +43,15 @@ def matrix_transpose(at: Scope, out: Typed, x: Typed) -> ir.Value:
 
 
 def transposed(at: Scope, x: Typed, order: Sequence[int]) -> ir.Value:
-    """Axes in another order; a mere reshape where only axes of length one move."""
+    """Axes in another order; a mere reshape where only axes of length one move; nothing where they come back."""
     moved = [a for a in order if x.shape[a] != 1]
     if moved == sorted(moved):
         return at.reshape(x, [x.shape[a] for a in order])
+    before = x.value.producer()
+    if before is not None and before.op_type == "Transpose" and before.inputs[0] is not None:
+        given = before.attributes["perm"].as_ints()
+        if [given[a] for a in order] == sorted(order):
+            return before.inputs[0]
     return at.op("Transpose", x, perm=list(order))
 
 

@@ -41,25 +41,27 @@ EOS_SLOTS = 8  # eos ids an artifact takes at run time
 
 def lower(
     strategy: Strategy, model: Model | Mapping[str, Model], *, batch: int = 1, capacity: int = 256, rng: bool = True,
-    draws: int = 0, chunk: int | None = None,
+    draws: int = 0, chunk: int | None = None, overhang: int = 0,
 ) -> Program:  # fmt: skip
     """One graph for `batch` rows and a canvas of at most `capacity` slots; `rng` False: temperature 0 only. `draws`:
     for tests, an input of that name holds tokens to take where the generator would draw one (`forcing`), up to so many
-    visits. `chunk`: slots that a prompt is stored in at a time."""
+    visits. `chunk`: slots that a prompt is stored in at a time. `overhang`: so many of the slots no text comes to, only
+    drafts."""
     if not rng and (drawing := _draws(strategy)) is not None:
         raise CompileError([_needs_generator(drawing)])
     models = by_name(strategy, model)
     try:
         with undisturbed():
-            return _lower(strategy, models, batch, capacity, rng, draws, chunk or CHUNK)
+            return _lower(strategy, models, batch, capacity, rng, draws, chunk or CHUNK, overhang)
     except Asleep:  # more is asked of a model than its weights and what was traced before
         for part_ in (p for m in models.values() for p in (m.backbone, m.head)):
             real(part_)
-    return _lower(strategy, models, batch, capacity, rng, draws, chunk or CHUNK)
+    return _lower(strategy, models, batch, capacity, rng, draws, chunk or CHUNK, overhang)
 
 
 def _lower(
-    strategy: Strategy, models: Mapping[str, Model], batch: int, capacity: int, rng: bool, draws: int, chunk: int
+    strategy: Strategy, models: Mapping[str, Model], batch: int, capacity: int, rng: bool, draws: int, chunk: int,
+    overhang: int,
 ) -> Program:  # fmt: skip
     model = models[strategy.models[0].name]
     networks = {m.name: network(m) for m in strategy.modules}
@@ -69,7 +71,7 @@ def _lower(
     recorder = Recorder({**_weights(strategy, models), **inside})
     ctx = Context(
         strategy, model, recorder, batch, capacity, rng, value, modules=networks, models=used(strategy, models),
-        appended=behind, chunk=chunk,
+        appended=behind, chunk=chunk, overhang=overhang,
     )  # fmt: skip
     with recorder.recording():
         _inputs(ctx, draws)
@@ -85,7 +87,7 @@ def _lower(
     results = tuple(Port(name, *_shape(t)) for name, t in outputs.items())
     graph = Graph("main", module, ports, results)
     others = {name: m.facts for name, m in models.items() if m is not model}
-    return Program(strategy, model.facts, batch, capacity, (graph,), others=others)
+    return Program(strategy, model.facts, batch, capacity, (graph,), others=others, overhang=overhang)
 
 
 def _appending(strategy: Strategy) -> Iterator[str]:

@@ -39,7 +39,7 @@ def accept(
     whether siblings were drawn without replacement (traversal asks). `allowed` [B, n]: nodes that stay
     although refused.
     """
-    straight = tree.depth == tree.size - 1
+    straight = tree.straight
     assert straight or rule not in ("rejection", "block"), f"{rule} is for chains"
     named = torch.clamp(tokens, min=0)  # where there is none, nothing is live
     may = None if allowed is None else allowed & live

@@ -161,7 +161,7 @@ class Context:
     predicate, which sorted places hold a position of its region, and where each one's segment starts. `fork`: inside
     branches, how their rows belong to the rows of the batch. `modules`: the
     network of each module. `drafts`: the trees proposed. `appended`: what declared rows hold. `chunk`: slots that a
-    prompt is stored in at a time.
+    prompt is stored in at a time. `overhang`: how many slots only drafts come to.
     """
 
     strategy: Strategy
@@ -185,6 +185,7 @@ class Context:
     drafts: dict[str, Nodes] = field(default_factory=dict)
     appended: Mapping[str, Appended] = field(default_factory=dict)
     chunk: int = CHUNK
+    overhang: int = 0
 
     @property
     def first(self) -> Used:

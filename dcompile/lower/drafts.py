@@ -101,7 +101,7 @@ def call(ctx: Context, stmt: Call) -> None:
 def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
     """Hidden states [B, n, E] of the nodes, and their keys and values; `sees` [1 or B, n, n]: which nodes each
     attends to."""
-    slots = places(ctx, nodes)
+    slots = places(ctx, Frame(nodes.start, nodes.width) if _in_place(ctx, nodes) else nodes)
     stored = ctx.values[used.stored].unsqueeze(1).expand(ctx.batch, nodes.width, ctx.capacity)
     caches = [(ctx.values[f"k{i}"], ctx.values[f"v{i}"]) for i in used.layers]
     passed = Slots(caches, bias_of(stored), bias_of(sees))
@@ -114,6 +114,11 @@ def forward(ctx: Context, used: Used, nodes: Nodes, sees: Tensor) -> tuple[Tenso
     with adapted(backbone, nodes.tree, rows), entered(backbone, nodes.tree, rows):
         fed = embedded(backbone, nodes.tree, ids, rows)
         return call_backbone(backbone, ids, positions, passed, embeds=fed), passed.fresh
+
+
+def _in_place(ctx: Context, nodes: Nodes) -> bool:
+    """Whether the nodes stand in slots of their own, one behind the other, as they would if all of them were kept."""
+    return nodes.tree.straight and nodes.grown is None and nodes.behind is None and ctx.overhang >= nodes.tree.depth
 
 
 # ---------------------------------------------------------------- what is kept
@@ -214,6 +219,10 @@ def _store(ctx: Context, used: Used, nodes: Nodes, path: Tensor, number: Tensor)
     frame = Frame(nodes.start, min(path.shape[1], ctx.capacity))
     at = places(ctx, frame) - column(nodes.start)
     kept = (at >= 0) & (at < number.reshape(-1, 1))
+    if _in_place(ctx, nodes):
+        with ctx.recorder.tagged(store="chain"):
+            keep(ctx, used, frame, kept, Slots(None, None, kept, nodes.fresh))
+        return
     row = torch.gather(path, 1, torch.clamp(at, 0, path.shape[1] - 1))
     fresh = {layer: (_rows(k, row), _rows(v, row)) for layer, (k, v) in nodes.fresh.items()}
     keep(ctx, used, frame, kept, Slots(None, None, kept, fresh))

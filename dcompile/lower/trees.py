@@ -35,7 +35,7 @@ def unbroken(nodes: Nodes, good: Tensor) -> Tensor:
 
 def _unbroken(tree: Tree, good: Tensor) -> Tensor:
     bad = torch.logical_not(good) & (torch.arange(tree.size) > 0)
-    if tree.depth == tree.size - 1:
+    if tree.straight:
         return bad.to(torch.int64).cumsum(1) == 0
     return (bad.unsqueeze(1) & ancestors(tree)).to(torch.int64).sum(2) == 0
 

@@ -84,6 +84,11 @@ def _calls_last(body: tuple[Stmt, ...], model: str) -> bool:
     return bool(at) and not any(isinstance(n, (Accept, Write)) for s in body[at[-1] :] for n in walk(s))
 
 
+def overhang(strategy: Strategy) -> int:
+    """How many slots behind the last one the longest chain of drafts stands in."""
+    return max((n.tree.depth for n in walk(strategy.body) if isinstance(n, Draft) and n.tree.straight), default=0)
+
+
 def outer_blocks(body: tuple[Stmt, ...]) -> Iterator[ForBlocks]:
     """The loops over blocks that stand in no other one."""
     for node in body:

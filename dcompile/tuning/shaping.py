@@ -58,7 +58,7 @@ def with_tree(source: Source, tree: Tree, said: str) -> str:
     if member.search(source.text):
         return member.sub(lambda m: m[1] + said, source.text, count=1)
     before, behind = source.text[: span.start + shape.start(1)], source.text[span.start + shape.end(1) :]
-    if tree.depth == tree.size - 1:
+    if tree.straight:
         return f"{before}chain({tree.depth}){behind}"
     at = before.rindex("\n", 0, strategy.canvas.span.start) + 1
     indent = before[at : strategy.canvas.span.start]

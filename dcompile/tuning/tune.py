@@ -45,7 +45,7 @@ class Report:
 def tune(job: Job, sizes: Sequence[int] = SIZES, tell: Callable[[str], None] = lambda line: None) -> Report:
     """Try trees, choose, say what that should bring, and measure it; `tell` hears each part as it is known."""
     first = the_draft(compiler.read(job.source)).tree
-    straight = first.depth == first.size - 1
+    straight = first.straight
     plain = trials.trial(job, None)
     tell(f"1 position: {1000 * plain.seconds:.2f} ms")
     tried: dict[int, Trial] = {}

@@ -18,6 +18,7 @@ from dcompile.backends.onnx.buffers import Buffers, names_in_place
 from dcompile.backends.onnx.build import ONNX
 from dcompile.backends.onnx.in_place import in_place
 from dcompile.backends.onnx.run import Plain, load
+from dcompile.diagnostic import CompileError
 from dcompile.ops import FLOOR
 from dcompile.program import Graph, Port, Program
 from dcompile.record import Recorder
@@ -53,6 +54,31 @@ def test_prompt_and_steps_write_all_caches_in_place(stepping: Path) -> None:
     assert {name: names for name, names in named.items() if names} == {"1_prefill": caches, "3_last": caches}
     found = kinds(stepping / "3_last.onnx")
     assert (found["GroupQueryAttention"], found["RotaryEmbedding"]) == (layers, 0)
+
+
+@pytest.fixture(scope="module")
+def drafting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drafting")
+    model, settings = write(folder / "model", heads=2), {"width": 4}
+    dcompile.build("prompt_lookup", model, folder / "out", settings=settings, max_length=24, loop="step")
+    return folder / "out"
+
+
+def test_a_chain_of_drafts_is_appended_by_the_same_kernel(drafting: Path) -> None:
+    found = kinds(drafting / "3_tree.onnx")
+    assert (found["GroupQueryAttention"], found["RotaryEmbedding"], found["Attention"]) == (2, 0, 0)
+
+
+def test_the_last_drafts_stand_behind_the_canvas(drafting: Path) -> None:
+    """An answer up to the last slot: drafts of four have room behind it, and no text has."""
+    session, plain = dcompile.load(drafting), drafting.parent / "plain"
+    dcompile.build("greedy", drafting.parent / "model", plain, "eager", max_length=24)
+    prompt = [5, 6, 7, 5, 6]
+    answer = session.generate(prompt, max_new_tokens=19, eos_ids=[])
+    assert answer.output_ids == dcompile.load(plain).generate(prompt, max_new_tokens=19, eos_ids=[]).output_ids
+    assert session.generate(prompt, eos_ids=[]).output_ids == answer.output_ids
+    with pytest.raises(CompileError, match="do not fit the capacity of 24"):
+        session.generate(prompt, max_new_tokens=20)
 
 
 @pytest.mark.parametrize(("loop", "batch"), [("inside", 1), ("block", 1), ("step", 2)])
@@ -115,36 +141,38 @@ def _array(port: ort.NodeArg, generator: np.random.Generator) -> np.ndarray:
 SLOTS, HEADS, GROUPS, DIM = 24, 4, 2, 16
 
 
-def one_layer(recorder: Recorder, turns: bool) -> list[Tensor]:
-    q = recorder.input("in_0", (1, HEADS, 1, DIM), torch.float32)
-    new = [recorder.input(f"in_{n}", (1, GROUPS, 1, DIM), torch.float32) for n in (1, 2)]
+def one_layer(recorder: Recorder, turns: bool, width: int) -> list[Tensor]:
+    q = recorder.input("in_0", (1, HEADS, width, DIM), torch.float32)
+    new = [recorder.input(f"in_{n}", (1, GROUPS, width, DIM), torch.float32) for n in (1, 2)]
     cache = [recorder.input(f"in_{n}", (1, GROUPS, SLOTS, DIM), torch.float32) for n in (3, 4)]
-    bias = recorder.input("in_5", (1, 1, 1, SLOTS), torch.float32)
+    bias = recorder.input("in_5", (1, 1, width, SLOTS), torch.float32)
     slot = recorder.input("in_6", (1, 1), torch.int64)
     angles = torch.arange(SLOTS).reshape(1, 1, -1, 1) * torch.cat([torch.arange(1, DIM // 2 + 1) / 7] * 2)
-    turning = ([angles.cos(), angles.sin()], torch.clamp(slot - 1, min=0)) if turns else ([], None)
+    position = torch.clamp(slot - 1, min=0) + torch.arange(width)  # in slot 0 the kernel counts from 0
+    turning = ([angles.cos(), angles.sin()], position) if turns else ([], None)
     return list(ATTEND_APPENDING(q, new, cache, bias, slot, 0.3, *turning))
 
 
-@pytest.mark.parametrize("slot", [0, 1, 9, SLOTS - 1])
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("slot", [0, 1, 9, SLOTS - 3])
 @pytest.mark.parametrize(("hidden", "turns"), [(0, False), (3, False), (1, True)])
-def test_the_kernel_is_the_operation(slot: int, hidden: int, turns: bool) -> None:
-    """As eager defines it, up to the new slot; `hidden` slots at the front, as padding is; where the
+def test_the_kernel_is_the_operation(slot: int, hidden: int, turns: bool, width: int) -> None:
+    """As eager defines it, up to the last new slot; `hidden` slots at the front, as padding is; where the
     kernel `turns` query and key, by another position than the slot."""
     recorder = Recorder({})
     with recorder.recording():
-        module = recorder.finish(one_layer(recorder, turns))
+        module = recorder.finish(one_layer(recorder, turns, width))
     generator = torch.Generator().manual_seed(slot)
     inputs = [
         torch.randn(n.meta["val"].shape, generator=generator) for n in module.graph.find_nodes(op="placeholder")[:5]
     ]
     places = torch.arange(SLOTS)
-    seen = (places <= slot) & (places >= min(hidden, slot))
-    inputs += [torch.where(seen, 0.0, FLOOR).reshape(1, 1, 1, -1), torch.tensor([[slot]])]
+    seen = (places <= slot + torch.arange(width).reshape(-1, 1)) & (places >= min(hidden, slot))
+    inputs += [torch.where(seen, 0.0, FLOOR).reshape(1, 1, width, -1), torch.tensor([[slot]])]
     want, found = through("eager")(module, inputs), through("onnx")(module, inputs)
     torch.testing.assert_close(found[0], want[0], rtol=1e-5, atol=1e-6)
     for a, b in zip(found[1:], want[1:], strict=True):
-        torch.testing.assert_close(a[:, :, : slot + 1], b[:, :, : slot + 1], rtol=0, atol=1e-6 if turns else 0)
+        torch.testing.assert_close(a[:, :, : slot + width], b[:, :, : slot + width], rtol=0, atol=1e-6 if turns else 0)
 
 
 def rewriting(recorder: Recorder, reads: bool) -> list[Tensor]:
