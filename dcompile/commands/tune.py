@@ -11,6 +11,7 @@ from dcompile.commands import console
 from dcompile.commands.arguments import (
     Activations,
     AsJson,
+    Loop,
     Models,
     OptionalMaxLength,
     Quantize,
@@ -41,6 +42,7 @@ def tune(
     chat: Annotated[bool, typer.Option("--chat", help="The prompts are what a user says to a chat model.")] = False,
     quantize: Quantize = None,
     activations: Activations = "float32",
+    loop: Loop = "inside",
     widest: Annotated[int, typer.Option("--widest", min=2, max=256, help="The most positions to verify.")] = 64,
     bound: Annotated[
         int | None, typer.Option("--bound", min=1, max=16, help="Only compare rules, up to k drafts.")
@@ -62,7 +64,7 @@ def tune(
     heat = temperature if temperature is not None else 0.0 if bound is None else 1.0
     job = trials.Job(
         compiler.source(strategy), given, target, asked, max_new_tokens, threads, max_length, heat, chat, quantize,
-        activations,
+        activations, loop,
     )  # fmt: skip
     if bound is not None:
         _show_bounds(laws.bounds(job, bound), as_json)

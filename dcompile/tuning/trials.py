@@ -33,7 +33,7 @@ REPEATS = 5
 @dataclass(frozen=True)
 class Job:
     """What is tuned: a strategy by its text, the models, the target, prompts (of a `chat`: what a user says) and the
-    length of their answers; `quantize` and `activations` as of a build."""
+    length of their answers; `quantize`, `activations` and `loop` as of a build."""
 
     source: Source
     model: Place
@@ -46,6 +46,7 @@ class Job:
     chat: bool = False
     quantize: str | None = None
     activations: str = "float32"
+    loop: str = "inside"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def built(job: Job, tree: Tree | None) -> Iterator[Session]:
         models = {strategy.models[0].name: models[compiler.read(job.source).models[0].name]}
     else:
         strategy = counted(compiler.read(shaped(job.source, tree)))
-    order = compiler.Order(job.target, job.max_length, quantize=job.quantize, activations=job.activations)
+    order = compiler.Order(
+        job.target, job.max_length, loop=job.loop, quantize=job.quantize, activations=job.activations
+    )
     with tempfile.TemporaryDirectory() as folder:
         compiler.write(strategy, models, order, Path(folder) / "artifact")
         session = load(Path(folder) / "artifact", job.threads)

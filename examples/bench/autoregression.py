@@ -47,11 +47,13 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     asked = prompts(made[FP32].folder)
     chosen, said = {}, []
     for kind in () if args.no_tune else ("code", "chat"):
-        out, text = builds.tuned("prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUND)
+        out, text = builds.tuned(
+            "prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUND, *STEP
+        )
         said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
         name = f"{SYMMETRIC}, drafts for {kind}"
         if out is not None:
-            made[name] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUND)
+            made[name] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUND, *STEP)
         chosen[kind] = name if out is not None else SYMMETRIC
     specs = {name: {"engine": "dcompile", "folder": str(b.folder)} for name, b in made.items()} | competitors(args)
     workers = [Worker(name, {**spec, "threads": args.threads}) for name, spec in specs.items()]

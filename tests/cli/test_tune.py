@@ -60,14 +60,15 @@ def test_a_strategy_takes_another_tree(name: str, tree: Tree) -> None:
     assert [line for line in once.text.splitlines() if line in kept] == kept
 
 
-def job(llama: Path, source: Source, length: int = 16) -> trials.Job:
-    return trials.Job(source, llama, "onnx", [(5, 6, 5, 6, 5), (9, 8, 7)], length, 1, 96)
+def job(llama: Path, source: Source, length: int = 16, loop: str = "inside") -> trials.Job:
+    return trials.Job(source, llama, "onnx", [(5, 6, 5, 6, 5), (9, 8, 7)], length, 1, 96, loop=loop)
 
 
-def test_what_the_artifact_counts_is_what_the_oracle_keeps(llama: Path) -> None:
+@pytest.mark.parametrize("loop", ["inside", "step"])
+def test_what_the_artifact_counts_is_what_the_oracle_keeps(llama: Path, loop: str) -> None:
     """Tokens a step, and how often each node stayed."""
     tree = expand(3, 2)
-    asked = job(llama, Source("bush.dcs", BUSH), 24)
+    asked = job(llama, Source("bush.dcs", BUSH), 24, loop)
     judged = [told for result in laws.recorded(asked, tree) for told in result.judged]
     with trials.built(asked, tree) as session:
         made, found = trials.tallied(session, asked, tree)
