@@ -123,22 +123,23 @@ class _Capturing(Replay):
         size = turns * width
         names = list(node.meta["carried"])
         caches = {names[s.at] for s in found}
+        tail = {n: f"tail_{size}_{n}" for n in names if n in caches}  # loops of one program may have others
 
         def again(values: dict[str, Tensor]) -> Tensor:
             return self.inside(cond, [*[values[n] for n in names], *captured])[0]
 
         def chunk(values: dict[str, Tensor]) -> dict[str, Tensor]:
-            tails = {n: torch.zeros(*values[n].shape[:2], size, values[n].shape[3]) for n in names if n in caches}
+            tails = {tail[n]: torch.zeros(*values[n].shape[:2], size, values[n].shape[3]) for n in tail}
             row = torch.full(values["stored"].shape, -1, dtype=torch.int64)
-            inner = {**{n: values[n] for n in names if n not in caches}, **{f"tail_{n}": t for n, t in tails.items()}}
+            inner = {**{n: values[n] for n in names if n not in caches}, **tails}
             inner |= {"tail_row": row, "turn": torch.zeros(1, dtype=torch.int64)}
 
             def turn(now: dict[str, Tensor]) -> dict[str, Tensor]:
                 whole = [values[n] if n in caches else now[n] for n in names]
                 replay = kind(size, self.capacity, self.recorder, body, [*whole, *captured])
-                replay.prepare(found, {s.at: now[f"tail_{names[s.at]}"] for s in found}, now["tail_row"], now["turn"])
+                replay.prepare(found, {s.at: now[tail[names[s.at]]] for s in found}, now["tail_row"], now["turn"])
                 out = dict(zip(names, replay.run(), strict=True))
-                new = {f"tail_{names[s.at]}": replay.tail(s) for s in found}
+                new = {tail[names[s.at]]: replay.tail(s) for s in found}
                 kept = {n: out[n] for n in names if n not in caches}
                 return {**kept, **new, "tail_row": replay.rows_now(), "turn": now["turn"] + 1}
 
@@ -149,7 +150,7 @@ class _Capturing(Replay):
 
             done = self.recorder.loop(inner, more, turn)
             store = Merge(done["tail_row"], size)
-            merged = {n: store(values[n], done[f"tail_{n}"]) for n in names if n in caches}
+            merged = {n: store(values[n], done[tail[n]]) for n in tail}
             return {n: merged[n] if n in caches else done[n] for n in names}
 
         return list(self.recorder.loop(dict(zip(names, carried, strict=True)), again, chunk).values())

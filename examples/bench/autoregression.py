@@ -48,7 +48,7 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     chosen, said = {}, []
     for kind in () if args.no_tune else ("code", "chat"):
         out, text = builds.tuned(
-            "prompt_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUND, *STEP
+            "recent_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUND, *STEP
         )
         said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
         name = f"{SYMMETRIC}, drafts for {kind}"

@@ -95,6 +95,7 @@ LIBRARY: dict[str, tuple[str, dict[str, Any]]] = {
     "r2r": (LLAMA, {"limit": 4.6}),
     "r2r_router": (LLAMA, {"route": heads(1, 1, 0)}),
     "rcr": ("tiny-llada", {"block": 16, "steps": 6}),
+    "recent_lookup": (LLAMA, {"width": 4}),
     "rediff": ("tiny-llada", {"block": 16, "steps": 12, "share": 0.5}),
     "remdm": ("tiny-llada", {"block": 16, "rounds": 3, "number": 2}),
     "sampled": (LLAMA, {}),

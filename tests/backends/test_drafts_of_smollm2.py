@@ -17,7 +17,13 @@ pytestmark = pytest.mark.slow
 
 CHAT = Path(__file__).parents[2] / "examples" / "prompts" / "chat.txt"
 PROMPTS, LENGTH = ("HumanEval/1", "HumanEval/3", "chat"), 48
-DRAFTS = {"prompt_lookup": {"width": 3}, "token_recycling": {}, "lookahead": {}, "jacobi": {}}
+DRAFTS: dict[str, dict[str, int]] = {
+    "prompt_lookup": {"width": 3},
+    "recent_lookup": {},
+    "token_recycling": {},
+    "lookahead": {},
+    "jacobi": {},
+}
 Answers = dict[str, tuple[list[int], int]]
 
 

@@ -21,6 +21,7 @@ PROMPT, LENGTH = (5, 6, 7, 8, 5, 6, 7, 9, 5, 6), 12
 SMALL = {"shape": str(Path(__file__).parents[1] / "backends" / "small.tree")}
 SETTINGS: dict[str, dict[str, Any]] = {
     "prompt_lookup": {"width": 4},
+    "recent_lookup": {"width": 4},
     "token_recycling": SMALL,
     "jacobi": {"width": 3},
     "input_copy": {"width": 5},
