@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from dcompile.backends.onnx import (
-    appending,
     arithmetic,
     attention,
     blocks,
     constants,
+    group_query,
     indexing,
     logic,
     products,
@@ -20,11 +20,11 @@ from dcompile.backends.onnx import (
 )
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
-    **appending.OPS,
     **arithmetic.OPS,
     **attention.OPS,
     **blocks.OPS,
     **constants.OPS,
+    **group_query.OPS,
     **indexing.OPS,
     **logic.OPS,
     **products.OPS,
