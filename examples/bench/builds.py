@@ -99,7 +99,7 @@ def tuned(strategy: str, model: Path, prompts: list[list[int]], out: Path, *opti
     if not said.exists():
         asked.write_text("\n".join(map(str, prompts)) + "\n")
         command = [DCOMPILE, "tune", strategy, "-m", str(model), "--prompts", str(asked)]
-        command += ["-o", str(out), "--max-length", str(CAPACITY), "--widest", "8", *options]
+        command += ["-o", str(out), "--max-length", str(CAPACITY), "--widest", "4", *options]
         print("$ dcompile", *command[1:], flush=True)
         text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         said.write_text(text)
