@@ -18,7 +18,13 @@ ROUND = ("--quantize", "int4-symmetric", "--activations", "int8")  # as GenAI's 
 INSIDE, FP32 = "dcompile fp32, inside", "dcompile fp32"
 EXACT, INT4 = "dcompile int4 exact", "dcompile int4"
 SYMMETRIC_INSIDE, SYMMETRIC = "dcompile int4 symmetric, inside", "dcompile int4 symmetric"
-GENAI32, GENAI4 = "GenAI fp32", "GenAI int4"
+GENAI32, GENAI4, LLAMA = "GenAI fp32", "GenAI int4", "llama.cpp Q4_1"
+DRAFTED = ("code", "chat")  # kinds of prompts for which drafts are tuned
+
+
+def drafting(kind: str) -> str:
+    """The engine that drafts as is best for such prompts."""
+    return f"{SYMMETRIC}, drafts for {kind}"
 
 
 # Where nothing is said, the loop is cut at steps: the form for a host that gives the caches.
@@ -30,6 +36,17 @@ ARTIFACTS = {
     INT4: (*CODES, *STEP),
     SYMMETRIC_INSIDE: ROUND,
     SYMMETRIC: (*ROUND, *STEP),
+}
+
+
+RACED = {
+    FP32: (GENAI32,),
+    INSIDE: (GENAI32,),
+    EXACT: (GENAI32,),
+    SYMMETRIC: (GENAI4, LLAMA),
+    **{drafting(kind): (GENAI4, SYMMETRIC) for kind in DRAFTED},
+    SYMMETRIC_INSIDE: (GENAI4,),
+    INT4: (GENAI4, LLAMA),
 }
 
 
@@ -46,12 +63,12 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     }
     asked = prompts(made[FP32].folder)
     chosen, said = {}, []
-    for kind in () if args.no_tune else ("code", "chat"):
+    for kind in () if args.no_tune else DRAFTED:
         out, text = builds.tuned(
             "recent_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUND, *STEP
         )
         said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
-        name = f"{SYMMETRIC}, drafts for {kind}"
+        name = drafting(kind)
         if out is not None:
             made[name] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUND, *STEP)
         chosen[kind] = name if out is not None else SYMMETRIC
@@ -64,8 +81,8 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         "ar_int4_vs_genai": ratio(runs, SYMMETRIC, GENAI4),
         "ar_int4_inside_vs_genai": ratio(runs, SYMMETRIC_INSIDE, GENAI4),
         "ar_int4_codes_vs_genai": ratio(runs, INT4, GENAI4),
-        "ar_int4_vs_llamacpp": ratio(runs, SYMMETRIC, "llama.cpp Q4_1"),
-        "ar_int4_codes_vs_llamacpp": ratio(runs, INT4, "llama.cpp Q4_1"),
+        "ar_int4_vs_llamacpp": ratio(runs, SYMMETRIC, LLAMA),
+        "ar_int4_codes_vs_llamacpp": ratio(runs, INT4, LLAMA),
         "ar_fp32_vs_genai": ratio(runs, FP32, GENAI32),
         "ar_fp32_inside_vs_genai": ratio(runs, INSIDE, GENAI32),
         "ar_exact_vs_genai_fp32": ratio(runs, EXACT, GENAI32),
@@ -78,7 +95,8 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     report.draw(runs, report.PAGE.with_suffix(".png") if args.page else args.out.with_suffix(".png"))
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in report.repeats(runs, FP32).items())
     said.append(f"- of the answers, so much ends a run of three tokens that stood before: {shares}")
-    return ratios, "\n\n".join((table, "\n".join(said), size_table(made))), runs
+    raced = report.markdown(report.pairs(runs, RACED))
+    return ratios, "\n\n".join((table, raced, "\n".join(said), size_table(made))), runs
 
 
 def competitors(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -91,7 +109,7 @@ def competitors(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "transformers, torch.compile": {"engine": "transformers-compiled", "folder": str(source)},
     }
     if has_llama_cpp():
-        found["llama.cpp Q4_1"] = {"engine": "llama.cpp", "path": str(args.model)}
+        found[LLAMA] = {"engine": "llama.cpp", "path": str(args.model)}
     return found
 
 

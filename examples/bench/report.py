@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from race import Run, agreement, median
+from race import Run, agreement, median, ratio
 from texts import repeated
 
 KINDS = ("code", "chat", "long")
@@ -29,6 +29,17 @@ def speeds(runs: Sequence[Run], reference: Mapping[str, str]) -> list[list[str]]
         same = agreement(runs, name, reference[name]) if name in reference else None
         cells += [f"{max(r.memory for r in mine) / 1e6:.0f}", f"{same[0]} of {same[1]}" if same else ""]
         rows.append(cells)
+    return rows
+
+
+def pairs(runs: Sequence[Run], raced: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """A row for each engine and one that it is `raced` against: how much faster it is, of all rounds and by kind."""
+    rows = [["end to end, median of rounds", "all", *KINDS]]
+    for ours, others in raced.items():
+        for theirs in others:
+            found = [ratio(runs, ours, theirs, kind) for kind in (None, *KINDS)]
+            if found[0] is not None:
+                rows.append([f"{ours}, to {theirs}", *("" if x is None else f"{x:.2f}" for x in found)])
     return rows
 
 

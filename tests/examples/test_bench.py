@@ -50,6 +50,11 @@ def test_a_ratio_is_the_median_over_rounds_that_both_ran() -> None:
     assert race.ratio(RUNS, "a", "b", "chat") is None
 
 
+def test_pairs_that_were_not_raced_have_no_row() -> None:
+    rows = report.pairs(RUNS, {"a": ("b", "c"), "b": ("c",)})
+    assert rows[1:] == [["a, to b", "2.00", "2.00", "", ""], ["a, to c", "0.50", "", "0.50", ""]]
+
+
 def test_agreement_counts_rounds() -> None:
     assert race.agreement(RUNS, "a", "b") == (2, 3)
     assert race.agreement(RUNS, "c", "a") == (1, 1)
