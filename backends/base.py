@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from dcompile.program import Program
 
 
+BLOCKS = ("int4", "int4-symmetric", "int8")  # matrices in blocks
+
+
 class Backend(ABC):
     """The build side. A backend holds no state; `load` stands in a module of its own (`registry.LOADERS`), so that a
     deployed app imports the runtime alone."""
@@ -24,7 +27,7 @@ class Backend(ABC):
     name: ClassVar[str]
     stages: ClassVar[tuple[Stage, ...]] = ()
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
-    quantises: ClassVar[bool] = False  # whether it can multiply with matrices in blocks
+    quantises: ClassVar[tuple[str, ...]] = ()  # the precisions of matrices that it can multiply with, beside float32
     in_place: ClassVar[bool] = False  # whether steps write into the host's caches, so that no pass need spare copies
     rounds: ClassVar[bool] = False  # whether such products may round what they multiply with
 

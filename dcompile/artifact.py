@@ -94,9 +94,9 @@ class Canvas(_Value):
 
 class Quantized(_Value):
     """Matrices in blocks: the fewest bits of those that the build rounded, and whether products may round
-    activations."""
+    activations. Or in bfloat16, and so is what they multiply."""
 
-    weights: Literal["int4", "int4-symmetric", "int8"]
+    weights: Literal["int4", "int4-symmetric", "int8", "bfloat16"]
     activations: Literal["float32", "int8"] = "float32"
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dcompile import cache, whereabouts
 from dcompile.artifact import MODULES, RULES, TREES, Artifact, check_free, new_folder, seal
 from dcompile.backends import registry
+from dcompile.backends.base import BLOCKS
 from dcompile.diagnostic import CompileError, error, suggest
 from dcompile.manifest import describe
 from dcompile.model import Facts
@@ -24,22 +25,21 @@ from dcompile.text import TEMPLATE, TOKENIZER
 if TYPE_CHECKING:
     from dcompile.backends.base import Backend
     from dcompile.models import Model
-    from dcompile.models.blocks import Bits
     from dcompile.passes.base import Pass, Stage
     from dcompile.program import Program
 
 CAPACITY = 1024  # --max-length where nothing is said and the model can
 LOOPS = ("inside", "block", "step")
-QUANTISED = ("int4", "int4-symmetric", "int8")
+QUANTISED = (*BLOCKS, "bfloat16")
 ACTIVATIONS = ("float32", "int8")
 Observer = Callable[[str, str, "Program", float], None]  # (stage, pass, the program after it, seconds)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of a build, apart from the strategy and the model. `quantize`: int4, int4-symmetric or
-    int8 matrices; `activations` int8: products may round what is multiplied with them to eight bits. `machine`: what
-    code is compiled for, where not for this one."""
+    """What is asked of a build, apart from the strategy and the model. `quantize`: int4, int4-symmetric, int8 or
+    bfloat16 matrices; `activations` int8: products may round what is multiplied with them to eight bits. `machine`:
+    what code is compiled for, where not for this one."""
 
     target: str = "onnx"
     max_length: int | None = None
@@ -119,6 +119,7 @@ def build(
     the loop is cut. `rng=False` leaves out the random generator. `without`: passes to leave out; `limit`: how many to
     run. `quantize`: `int4` or `int8` for matrices in blocks; those of a GGUF file are taken as they are.
     `int4-symmetric` rounds those with offsets, too, to steps around 0: the fastest, and further from the checkpoint.
+    `bfloat16`, for `cpu` and `cuda`: linear layers but the head, and what they multiply, in that type.
     `activations`: `int8` lets products round what they multiply such matrices with. `machine`: what the target `tvm`
     compiles for: `aarch64-linux-gnu`, `aarch64-linux-gnu:cortex-a76`, `c` for C source; else for this machine. `keep`:
     the folder where builds keep weights and traces for later ones, or `off`; else what DCOMPILE_CACHE says, or the
@@ -206,18 +207,21 @@ def in_blocks(model: Model, quantize: str | None) -> Model:
     model: its weights are changed."""
     if quantize is None:
         return model
-    from dcompile.models.rounding import quantised
+    from dcompile.models.rounding import rounded
 
-    return quantised(model, cast("Bits", quantize))
+    return rounded(model, quantize)
 
 
 def _quantise(order: Order, models: Mapping[str, Model]) -> tuple[Stage, ...]:
-    """What puts the codes of matrices in the place of floats."""
+    """What puts rounded matrices in the place of floats."""
     if order.quantize is None:
         return ()
     from dcompile.passes.base import Stage
+    from dcompile.passes.halve import Halve
     from dcompile.passes.quantise import Quantise
 
+    if order.quantize not in BLOCKS:
+        return (Stage("weights", (Halve(frozenset(m.facts.vocab for m in models.values())),)),)
     blocks = {place: found for model in models.values() for place, found in model.blocks.items()}
     return (Stage("weights", (Quantise(blocks, order.activations == "int8"),)),)
 
@@ -346,12 +350,13 @@ def _check_quantised(order: Order, backend: Backend) -> None:
     ):
         if said is not None and said not in known:
             raise error("unknown-precision", f"{name} cannot be `{said}`", suggest(said, known, "precisions"))
-    if order.quantize is not None and not backend.quantises:
-        title = f"target `{order.target}` has no products with quantised matrices"
-        raise error("unknown-precision", title, "build for `onnx` or `tvm`, or without --quantize")
-    if order.quantize is None and order.activations != "float32":
+    if order.quantize is not None and order.quantize not in backend.quantises:
+        title = f"target `{order.target}` has no products with matrices in {order.quantize}"
+        able = "`onnx` or `tvm`" if order.quantize in BLOCKS else "`cpu` or `cuda`"
+        raise error("unknown-precision", title, f"build for {able}, or without --quantize")
+    if order.quantize not in BLOCKS and order.activations != "float32":
         raise error(
-            "unknown-precision", "--activations int8 rounds for quantised matrices alone", "add --quantize int4"
+            "unknown-precision", "--activations int8 rounds for matrices in blocks alone", "add --quantize int4"
         )
     if order.activations != "float32" and not backend.rounds:
         title = f"target `{order.target}` multiplies quantised matrices with floats alone"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from dcompile.passes.facts import arguments, inner_graph, placeholders, results
@@ -24,6 +24,16 @@ def emit(
         node.meta["val"] = target(*values[0], **values[1])
     if like is not None:
         node.meta |= {key: like.meta[key] for key in ("span", "part") if key in like.meta}
+    return node
+
+
+def constant(module: fx.GraphModule, name: str, tensor: Tensor, like: fx.Node) -> fx.Node:
+    """A tensor as an attribute of the graph, at its insertion point; the same name is the same tensor."""
+    name = name.replace(".", "_")
+    if not hasattr(module, name):
+        module.register_buffer(name, tensor)
+    node = module.graph.create_node("get_attr", name)
+    node.meta["val"] = like.meta["val"].fake_mode.from_tensor(tensor)
     return node
 
 

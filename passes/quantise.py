@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from dcompile.models.blocks import Blocks
 from dcompile.ops import EMBED_BLOCKS, LINEAR_BLOCKS
 from dcompile.passes.base import Pass
-from dcompile.passes.edit import emit, tidy
+from dcompile.passes.edit import constant, emit, tidy
 from dcompile.passes.facts import arguments
 from dcompile.program import Program, attribute, modules
 
@@ -51,7 +51,10 @@ def _rewrite(module: fx.GraphModule, node: fx.Node, weight: fx.Node, blocks: Blo
         return
     graph, args = module.graph, arguments(node)
     with graph.inserting_before(node):
-        tensors = [_constant(module, f"{weight.target}_{part}", tensor, weight) for part, tensor in _named(blocks)]
+        tensors = [
+            None if tensor is None else constant(module, f"{weight.target}_{part}", tensor, weight)
+            for part, tensor in _named(blocks)
+        ]
         if node.target is aten.embedding.default:
             made = emit(graph, EMBED_BLOCKS, *tensors, blocks.bits, args[1], like=node)
         else:
@@ -71,15 +74,3 @@ def _address(module: fx.GraphModule, weight: fx.Node) -> int:
     """Where the weight that a node reads lies; 0 where it is none."""
     value = attribute(module, str(weight.target)) if weight.op == "get_attr" else None
     return value.data_ptr() if isinstance(value, Tensor) else 0
-
-
-def _constant(module: fx.GraphModule, name: str, tensor: Tensor | None, like: fx.Node) -> fx.Node | None:
-    """A part of a weight as an attribute of the same graph."""
-    if tensor is None:
-        return None
-    name = name.replace(".", "_")
-    if not hasattr(module, name):
-        module.register_buffer(name, tensor)
-    node = module.graph.create_node("get_attr", name)
-    node.meta["val"] = like.meta["val"].fake_mode.from_tensor(tensor)
-    return node

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dcompile import transcript
 from dcompile.backends import weights
-from dcompile.backends.base import Backend
+from dcompile.backends.base import BLOCKS, Backend
 from dcompile.diagnostic import Diagnostic
 from dcompile.program import Program
 
@@ -22,7 +22,7 @@ class Eager(Backend):
     """Runs every operation that torch knows."""
 
     name: ClassVar[str] = "eager"
-    quantises: ClassVar[bool] = True
+    quantises: ClassVar[tuple[str, ...]] = (*BLOCKS, "bfloat16")
     rounds: ClassVar[bool] = True
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:

@@ -59,6 +59,7 @@ class Inductor(Backend):
     """AOTInductor for one device."""
 
     device: ClassVar[str]
+    quantises = ("bfloat16",)
     stages = (Stage("inductor", (SelectBranches(attending=True),)),)  # with layers in branches it crashes
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from dcompile.backends import weights
-from dcompile.backends.base import Backend
+from dcompile.backends.base import BLOCKS, Backend
 from dcompile.backends.onnx import in_place, rows
 from dcompile.backends.onnx.appending import AppendInAttention
 from dcompile.backends.onnx.buffers import KEY
@@ -40,7 +40,7 @@ class ONNX(Backend):
     name: ClassVar[str] = "onnx"
     stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (AppendInAttention(), LiveSlots(), SinkHead())),)
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
-    quantises: ClassVar[bool] = True
+    quantises: ClassVar[tuple[str, ...]] = BLOCKS
     in_place: ClassVar[bool] = True
     rounds: ClassVar[bool] = True
 

@@ -17,7 +17,7 @@ from tvm.support.cc import create_shared
 
 from dcompile.artifact import Machine
 from dcompile.backends import ports
-from dcompile.backends.base import Backend
+from dcompile.backends.base import BLOCKS, Backend
 from dcompile.backends.tvm import source
 from dcompile.backends.tvm.files import LIBRARY, SOURCES, WEIGHTS
 from dcompile.backends.tvm.importer import convert, supports
@@ -57,7 +57,7 @@ class TVM(Backend):
 
     name: ClassVar[str] = "tvm"
     loops: ClassVar[tuple[str, ...]] = ("step",)
-    quantises: ClassVar[bool] = True
+    quantises: ClassVar[tuple[str, ...]] = BLOCKS
     stages: ClassVar[tuple[Stage, ...]] = (  # a Relax function has no branches
         Stage("tvm", (SelectBranches(), CommonSubexpressions())),
     )

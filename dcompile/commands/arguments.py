@@ -38,7 +38,9 @@ Template = Annotated[
     str | None,
     typer.Option("--template", metavar="7,_,8", help="What stands in the answer: ids, with `_` for holes, or a text."),
 ]
-Quantize = Annotated[str | None, typer.Option("--quantize", help="Matrices in blocks: int4, int4-symmetric or int8.")]
+Quantize = Annotated[
+    str | None, typer.Option("--quantize", help="Matrices in blocks: int4, int4-symmetric or int8; or bfloat16.")
+]
 Activations = Annotated[
     str, typer.Option("--activations", help="What quantised matrices are multiplied with: float32 or int8.")
 ]

@@ -1,15 +1,33 @@
-"""A model whose matrices are rounded to blocks: what `--quantize` makes of it before anything is lowered."""
+"""A model whose matrices are rounded: what `--quantize` makes of it before anything is lowered."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from dcompile.models import kept
 from dcompile.models.base import Model
 from dcompile.models.blocks import BLOCK, Bits, nearest
+
+HALF = "bfloat16"
+
+
+def rounded(model: Model, precision: str) -> Model:
+    """The model with its weights as an artifact of that precision has them."""
+    return halved(model) if precision == HALF else quantised(model, cast("Bits", precision))
+
+
+def halved(model: Model) -> Model:
+    """The model with its linear layers rounded to bfloat16, but for the head (and with it tied embeddings)."""
+    for weight in _matrices(model):
+        if model.facts.vocab not in weight.shape[:1]:
+            weight.data.copy_(weight.to(torch.bfloat16))
+            kept.changed(weight)
+    return model
 
 
 def quantised(model: Model, bits: Bits) -> Model:

@@ -119,8 +119,9 @@ def test_offsets_of_a_file_are_rounded_away_where_that_is_asked(tmp_path: Path) 
             {"quantize": "int4", "activations": "int8", "target": "tvm", "loop": "step"},
             "target `tvm` multiplies quantised matrices with floats alone",
         ),
-        ({"quantize": "int8", "target": "cpu"}, "target `cpu` has no products"),
-        ({"activations": "int8"}, "quantised matrices alone"),
+        ({"quantize": "int8", "target": "cpu"}, "target `cpu` has no products with matrices in int8"),
+        ({"quantize": "bfloat16"}, "target `onnx` has no products with matrices in bfloat16"),
+        ({"activations": "int8"}, "matrices in blocks alone"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, options: dict[str, Any], words: str) -> None:
