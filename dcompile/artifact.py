@@ -78,8 +78,7 @@ class Canvas(_Value):
 
     `whole_answer`, `whole_canvas`: what the answer's length, and prompt and answer together, must be a multiple of.
     `revises`: a committed token may still change, so nothing can be shown before the end. `drafts`: how many drafted
-    tokens a call may accept at most. `overhang`: so many of the slots are for drafts
-    behind the answer.
+    tokens a call may accept at most. `overhang`: so many of the slots are for drafts behind the answer.
     """
 
     init: Literal["masked", "uniform", "empty"]

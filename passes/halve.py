@@ -1,5 +1,5 @@
-"""Linear layers in bfloat16: weights and what they multiply have eight bits behind the point, sums are float32
-(`--quantize bfloat16`). Half the bytes, and products that processors and GPUs have units for.
+"""Linear layers in bfloat16 (`--quantize bfloat16`): weights, what they multiply and what comes out have eight bits,
+the sums within are float32. Half the bytes, and products that processors and GPUs have units for.
 
 Products with a row for each token of the vocabulary stay as they are: logits of eight bits would be equal too often.
 Like `quantise` it is no pass of the pipeline: the model's weights are rounded before (`dcompile/models/rounding.py`).
