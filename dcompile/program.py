@@ -56,7 +56,8 @@ class Program:
 
     `graphs` holds one graph while the loop is inside; after `cut` it holds one for each turn or step, the first being
     the entry, and each has an int64[1] output `next`: the index of the graph to run next, or -1 when all rows are done.
-    `others`: the facts of the models behind the first one, by name.
+    `others`: the facts of the models behind the first one, by name. `overhang`: how many of the `capacity` slots, the
+    last ones, only drafts come to.
     The driver: `state.update(graphs[next](state))`. `state` lists every value that crosses graphs.
     """
 
