@@ -10,11 +10,14 @@ from unittest import mock
 
 import torch
 from torch import fx
+from torch._inductor import ir
+from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch._inductor.loop_body import LoopBody
 from torch._inductor.scheduler import SchedulerNode
 
 _recompute = SchedulerNode.recompute_size_and_body
 _place: Callable[[LoopBody, str], Any] = LoopBody.get_read_expr
+_write_loop: Callable[[Any, ir.WhileLoop, bool], None] = CppWrapperCpu.codegen_while_loop
 
 
 @contextmanager
@@ -25,6 +28,7 @@ def mended() -> Iterator[None]:
     with (
         mock.patch.object(SchedulerNode, "recompute_size_and_body", _recompute_and_rename),
         mock.patch.object(LoopBody, "get_read_expr", _place_if_read),
+        mock.patch.object(CppWrapperCpu, "codegen_while_loop", _name_views),
         mock.patch.object(post_grad, "remove_noop_ops", partial(_remove_and_part, post_grad.remove_noop_ops)),
     ):
         yield
@@ -44,6 +48,19 @@ def _place_if_read(body: LoopBody, name: str) -> Any:
         return _place(body, name)
     except KeyError:
         return None
+
+
+def _name_views(writer: Any, loop: ir.WhileLoop, stacked: bool = False) -> None:
+    """A loop that reads a view from outside is written with an expression for it, once for its condition and once for
+    its body; some give their tensor away, so that the second reading, and each of the next turn, finds freed memory."""
+    references = [value.codegen_reference() for value in loop.additional_inputs or ()]
+    for i, reference in enumerate(references):
+        if not reference.isidentifier():
+            references[i] = f"{loop.get_name()}_view{i}"
+            writer.writeline(f"auto {references[i]} = {reference};")
+    named = [mock.Mock(codegen_reference=mock.Mock(return_value=reference)) for reference in references]
+    with mock.patch.object(loop, "additional_inputs", named):
+        _write_loop(writer, loop, stacked)
 
 
 def _remove_and_part(remove: Callable[[fx.Graph], None], graph: fx.Graph) -> None:

@@ -14,6 +14,12 @@ from tests.backends.op_cases.inputs import bools, floats
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def unseen() -> None:
+    """Sizes in which two tests differ would be traced as unknown."""
+    torch.compiler.reset()
+
+
 def best_open(open: Tensor, score: Tensor, slots: Tensor, count: Tensor, live: Tensor, *masks: Tensor) -> list[Tensor]:
     """The best `count` open slots of each row: sorted, counted, and scattered back to where they were."""
     here = open.expand(3, 64).gather(1, slots)
@@ -55,4 +61,25 @@ def twins(count: Tensor, start: Tensor) -> tuple[Tensor, ...]:
 def test_a_loop_may_carry_one_value_twice() -> None:
     given = [torch.tensor(0), floats(4, 4) / 2]
     module = make_fx(twins, tracing_mode="fake")(*given)
+    assert all(map(torch.equal, through("cpu")(module, given), module(*given)))
+
+
+def outside(count: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+    """A loop that reads a view from outside, of the size of the tensor itself."""
+    view = torch.cat([start.unsqueeze(1)], 1).reshape(4)
+
+    def goes(count: Tensor, total: Tensor) -> Tensor:
+        return count < 5
+
+    def turn(count: Tensor, total: Tensor) -> tuple[Tensor, ...]:
+        return count + 1, total + torch.sort(view).values
+
+    done: tuple[Tensor, ...] = while_loop(goes, turn, (count, torch.zeros_like(start)))
+    return done
+
+
+@pytest.mark.slow
+def test_a_loop_may_read_a_view_in_each_turn() -> None:
+    given = [torch.tensor(0), torch.arange(4) * 2]
+    module = make_fx(outside, tracing_mode="fake")(*given)
     assert all(map(torch.equal, through("cpu")(module, given), module(*given)))
