@@ -23,10 +23,12 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._filelock import FileLock
 
 from dcompile.backends import ports
-from dcompile.backends.base import Backend
+from dcompile.backends.base import BLOCKS, Backend
+from dcompile.backends.inductor import kernels
 from dcompile.backends.inductor.legalize import legalize
 from dcompile.backends.inductor.mend import mended
 from dcompile.backends.inductor.move import move
+from dcompile.backends.inductor.pack_blocks import PackBlocks
 from dcompile.diagnostic import Diagnostic
 from dcompile.passes.base import Stage
 from dcompile.passes.select_branches import SelectBranches
@@ -59,7 +61,7 @@ class Inductor(Backend):
     """AOTInductor for one device."""
 
     device: ClassVar[str]
-    quantises = ("bfloat16",)
+    quantises: ClassVar[tuple[str, ...]] = ("bfloat16",)
     stages = (Stage("inductor", (SelectBranches(attending=True),)),)  # with layers in branches it crashes
 
     def missing(self, program: Program) -> Sequence[Diagnostic]:
@@ -88,6 +90,8 @@ class CPU(Inductor):
 
     name = "cpu"
     device = "cpu"
+    quantises = (*Inductor.quantises, *BLOCKS)
+    stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks())),)
 
 
 class CUDA(Inductor):
@@ -108,7 +112,7 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
 
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
-    with torch.no_grad(), _quiet(), mended(), _scratch(graph) as scratch:
+    with torch.no_grad(), _quiet(), mended(), _scratch(graph) as scratch, kernels.linked():
         held, produced = _compiled(graph, device, scratch)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = scratch / path.name
@@ -119,12 +123,13 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
 
 def _compiled(graph: Graph, device: str, scratch: Path) -> tuple[dict[str, Tensor], list[Any]]:
     """The tensors that the graph holds by name, and the files and weights that Inductor made of it."""
-    module = legalize(graph.module)
+    own = kernels.OPTIONS if device == "cpu" else {}
+    module = legalize(graph.module, kernels.SHIMS if device == "cpu" else ())
     held = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
     if device != "cpu":
         move(module, device)
     examples = _fresh_fakes(module, graph, device)
-    options = {**OPTIONS, "aot_inductor.output_path": str(scratch / "aoti")}
+    options = {**OPTIONS, **own, "aot_inductor.output_path": str(scratch / "aoti")}
     produced = aot_compile(module, examples, options=options)
     assert isinstance(produced, list)
     return held, produced

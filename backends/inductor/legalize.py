@@ -2,15 +2,14 @@
 
 - `lift_weights`: tracing a loop body may not meet a real tensor, so weights enter bodies as captured operands.
 - `unalias`: loops and branches may not see one tensor twice, nor hand an operand back as a result; and what a loop
-  carries must have one layout before and after a turn. Copies that turn out to be needless fuse away in Inductor. A
-  view that shows a whole tensor just as it lies is left out: a loop that captures one frees it after its first use.
+  carries must have one layout before and after a turn. Copies that turn out to be needless fuse away in Inductor.
 - `scalar_conditions`: a condition is one bool of shape [], not a tuple nor a vector of one.
 - `reshape_views`: strides in the fakes of a rewritten graph may be stale; `reshape` does not depend on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -25,9 +24,10 @@ MAY_ALIAS = frozenset(
 )
 
 
-def legalize(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy of `module` in the form that AOTInductor takes; weights are shared with the original."""
-    copied = expand(module, ATEN)
+def legalize(module: fx.GraphModule, kernels: Collection[Any] = ()) -> fx.GraphModule:
+    """A copy of `module` in the form that AOTInductor takes; weights are shared with the original. `kernels`: the
+    operations of our own that stay."""
+    copied = expand(module, {target: meaning for target, meaning in ATEN.items() if target not in kernels})
     reshape_views(copied)
     lift_weights(copied)
     unalias(copied)
@@ -142,8 +142,6 @@ def unalias(module: fx.GraphModule) -> None:
 def _distinct(module: fx.GraphModule, value: fx.Node, seen: set[object], before: fx.Node) -> fx.Node:
     """The value, or a copy of it if it may share memory with one in `seen`, which grows."""
     base = _base(value)
-    if value is not base and _shows_whole(module, value, base):
-        value = base
     memory = base.target if base.op == "get_attr" else base
     if memory in seen:
         return _clone(module.graph, value, before)
@@ -156,31 +154,6 @@ def _base(node: fx.Node) -> fx.Node:
     while node.op == "call_function" and (node.target in MAY_ALIAS or getattr(node.target, "is_view", False)):
         (node,) = _nodes(node.args[:1])
     return node
-
-
-def _shows_whole(module: fx.GraphModule, value: fx.Node, base: fx.Node) -> bool:
-    """Whether `value` is a view of `base` with each element in its place."""
-    held: Any = attribute(module, str(base.target)) if base.op == "get_attr" else base.meta["val"]
-    whole = torch.empty(held.shape, dtype=held.dtype, device="meta")
-    shown = _replayed(value, base, whole)
-    copied = shown.untyped_storage()._cdata != whole.untyped_storage()._cdata
-    return not copied and shown.shape == whole.shape and _steps(shown) == _steps(whole)
-
-
-def _steps(tensor: Tensor) -> list[int]:
-    """How far apart neighbours lie in memory; along an axis of one there are none."""
-    return [step for size, step in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
-
-
-def _replayed(value: fx.Node, base: fx.Node, whole: Tensor) -> Tensor:
-    """The views between `base` and `value`, of `whole`."""
-    if value is base:
-        return whole
-    (inner,) = _nodes(value.args[:1])
-    others: Any = fx.map_arg((value.args[1:], value.kwargs), lambda node: node.meta["val"].to("meta"))
-    assert callable(value.target)
-    shown: Tensor = value.target(_replayed(inner, base, whole), *others[0], **others[1])
-    return shown
 
 
 def _clone(graph: fx.Graph, value: fx.Node, before: fx.Node) -> fx.Node:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import config
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dcompile.backends import ports
@@ -93,9 +94,9 @@ def test_a_gpu_is_asked_for() -> None:
     assert gap.code == "no-gpu"
 
 
-def test_a_compiler_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    (gap,) = CPU().missing(toys.program())
+def test_a_compiler_is_asked_for() -> None:
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        (gap,) = CPU().missing(toys.program())
     assert gap.code == "no-compiler"
 
 

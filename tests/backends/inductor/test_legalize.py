@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, fx
@@ -73,31 +70,6 @@ def test_a_condition_of_one_element_becomes_a_scalar() -> None:
 
     legal = legalize(toys.graph("main", count, {}).module)
     assert [t.item() for t in legal(torch.tensor([1]))] == [3, 1], "torch itself runs it"
-
-
-@pytest.mark.parametrize(
-    ("view", "whole"),
-    [
-        (lambda w: w.expand(1, -1), True),
-        (lambda w: w.reshape(16, 1).transpose(0, 1), True),
-        (lambda w: w.reshape(4, 4).reshape(1, 16), True),
-        (lambda w: w[:, :8].reshape(2, 4), False),
-        (lambda w: w.reshape(4, 4).transpose(0, 1).reshape(1, 16), False),
-        (lambda w: w[:, :1].expand(1, 16), False),
-    ],
-)
-def test_a_view_of_a_whole_tensor_is_not_captured(view: Callable[[Tensor], Tensor], whole: bool) -> None:
-    def summed(recorder: Any, w: dict[str, Tensor]) -> list[Tensor]:
-        n, seen = recorder.input("n", (1,), torch.int64), view(w["row"])
-        end = recorder.loop({"n": n}, lambda v: v["n"] < 300, lambda v: {"n": v["n"] + seen.sum()})
-        return [end["n"]]
-
-    graph = toys.graph("main", summed, {"row": torch.nn.Parameter(torch.arange(1, 17).reshape(1, 16), False)})
-    legal = legalize(graph.module)
-    (loop,) = (n for n in legal.graph.nodes if n.target is torch.ops.higher_order.while_loop)
-    assert [n.op == "get_attr" for n in loop.args[3]] == [whole]
-    for a, b in zip(interpret(graph.module, torch.tensor([1])), interpret(legal, torch.tensor([1])), strict=True):
-        assert torch.equal(a, b)
 
 
 def test_everything_moves_to_the_device() -> None:

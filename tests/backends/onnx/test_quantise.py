@@ -119,7 +119,7 @@ def test_offsets_of_a_file_are_rounded_away_where_that_is_asked(tmp_path: Path) 
             {"quantize": "int4", "activations": "int8", "target": "tvm", "loop": "step"},
             "target `tvm` multiplies quantised matrices with floats alone",
         ),
-        ({"quantize": "int8", "target": "cpu"}, "target `cpu` has no products with matrices in int8"),
+        ({"quantize": "int8", "target": "cuda"}, "target `cuda` has no products with matrices in int8"),
         ({"quantize": "bfloat16"}, "target `onnx` has no products with matrices in bfloat16"),
         ({"activations": "int8"}, "matrices in blocks alone"),
     ],

@@ -1,0 +1,172 @@
+// Products with matrices in blocks (backends/inductor/blocks.py says how they lie). What is multiplied stays in float32:
+// a weight is made in registers, to the bit what it means, and serves up to four rows of x. A row's sums are made in one
+// order, however many rows there are.
+#include "vectors.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace dcompile {
+namespace {
+
+constexpr int GROUP = 64;   // weights of a row that lie together
+constexpr int MOST = 2048;   // blocks of a row
+constexpr int PIECE = 32;   // columns of the result at a time
+
+struct Matrix {
+  const int32_t* codes;
+  const int32_t* steps;
+  int64_t columns, groups, blocks;
+};
+
+struct Steps {
+  alignas(64) float scale[MOST + LANES], least[MOST + LANES];
+
+  void read(const Matrix& w, int64_t row) {
+    const int32_t* from = w.steps + row * w.blocks;
+    for (int64_t i = 0; i < w.blocks; i += LANES) {
+      const ints pair = load<ints>(from + i);
+      store(scale + i, from_half(pair));
+      store(least + i, from_half(pair >> 16));
+    }
+    scale[w.blocks] = least[w.blocks] = 0;  // half of the last group may be none
+  }
+};
+
+#if defined(__AVX512F__) && !defined(__clang__)
+inline floats chosen(floats table, ints codes, floats, floats) { return __builtin_shuffle(table, codes); }
+#else
+inline floats chosen(floats, ints codes, floats scale, floats least) { return to_floats(codes & 15) * scale + least; }
+#endif
+
+// Rows of four bits lie in pairs: lane i holds weights i, i + 16, i + 32, i + 48 of a group of one, then of the other.
+template <int ROWS, int BLOCK>
+void four(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
+  const floats ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  Steps steps[2];
+  for (int64_t n = from; n < to; n += 2) {
+    const int32_t* codes = w.codes + n / 2 * w.groups * LANES;
+    for (int j = 0; j < 2; j++) steps[j].read(w, std::min(n + j, w.columns - 1));
+    floats total[2][ROWS][2] = {};
+    for (int64_t g = 0; g < w.groups; g++) {
+      const ints q = load<ints>(codes + g * LANES);
+      UNROLL for (int j = 0; j < 2; j++) {
+        floats scale, least, table;
+        UNROLL for (int t = 0; t < 4; t++) {
+          if (t % (BLOCK / LANES) == 0) {
+            const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
+            scale = floats{} + steps[j].scale[b], least = floats{} + steps[j].least[b];
+            table = ramp * scale + least;
+          }
+          const floats weights = chosen(table, q >> (16 * j + 4 * t), scale, least);
+          UNROLL for (int r = 0; r < ROWS; r++)
+            total[j][r][t & 1] += weights * load<floats>(x + r * width + g * GROUP + LANES * t);
+        }
+      }
+    }
+    for (int r = 0; r < ROWS; r++)
+      for (int64_t j = 0; j < std::min<int64_t>(2, to - n); j++)
+        out[r * w.columns + n + j] = sum(total[j][r][0] + total[j][r][1]);
+  }
+}
+
+// Of eight bits: lane i holds weights i, i + 16, i + 32, i + 48 of a group, less 128.
+inline floats byte(ints q, int t) { return to_floats((q << (24 - 8 * t)) >> 24); }
+
+template <int ROWS, int BLOCK>
+void eight(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
+  Steps steps;
+  for (int64_t n = from; n < to; n++) {
+    const int32_t* codes = w.codes + n * w.groups * LANES;
+    steps.read(w, n);
+    floats total[ROWS][2] = {};
+    for (int64_t g = 0; g < w.groups; g++) {
+      const ints q = load<ints>(codes + g * LANES);
+      UNROLL for (int t = 0; t < 4; t++) {
+        const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
+        const floats weights = byte(q, t) * steps.scale[b] + steps.least[b];
+        UNROLL for (int r = 0; r < ROWS; r++)
+          total[r][t & 1] += weights * load<floats>(x + r * width + g * GROUP + LANES * t);
+      }
+    }
+    for (int r = 0; r < ROWS; r++) out[r * w.columns + n] = sum(total[r][0] + total[r][1]);
+  }
+}
+
+template <int ROWS>
+void some(const float* x, int64_t width, const Matrix& w, int bits, int block, int64_t from, int64_t to, float* out) {
+  const auto way = bits == 4 ? (block == 64 ? four<ROWS, 64> : four<ROWS, 32>)
+                             : (block == 64 ? eight<ROWS, 64> : eight<ROWS, 32>);
+  way(x, width, w, from, to, out);
+}
+
+void all(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, float* out) {
+  const int64_t pieces = (w.columns + PIECE - 1) / PIECE;
+#pragma omp parallel for schedule(static) if (pieces > 1)
+  for (int64_t piece = 0; piece < pieces; piece++) {
+    const int64_t from = piece * PIECE, to = std::min(from + PIECE, w.columns);
+    for (int64_t r = 0; r < rows; r += 4) {
+      const auto way = rows - r >= 4 ? some<4> : rows - r == 3 ? some<3> : rows - r == 2 ? some<2> : some<1>;
+      way(x + r * width, width, w, bits, block, from, to, out + r * w.columns);
+    }
+  }
+}
+
+Matrix matrix(AtenTensorHandle codes, AtenTensorHandle steps, int64_t columns, int64_t inner, int64_t block) {
+  const auto words = [](AtenTensorHandle t) { return reinterpret_cast<const int32_t*>(data(t)); };
+  return {words(codes), words(steps), columns, (inner + GROUP - 1) / GROUP, inner / block};
+}
+
+}  // namespace
+}  // namespace dcompile
+
+// x float32 [.., K], contiguous, times the transpose of a matrix [columns, K] in blocks: [.., columns].
+extern "C" AOTITorchError aoti_torch_cpu_linear_packed(
+    AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t columns,
+    AtenTensorHandle* made) {
+  using namespace dcompile;
+  int64_t axes, shape[8], rows = 1;
+  aoti_torch_get_dim(x, &axes);
+  std::copy_n(sizes(x), axes, shape);
+  for (int64_t i = 0; i + 1 < axes; i++) rows *= shape[i];
+  const int64_t inner = shape[axes - 1], width = (inner + GROUP - 1) / GROUP * GROUP;
+  shape[axes - 1] = columns;
+  float* out = fresh(axes, shape, made);
+  const Matrix w = matrix(codes, steps, columns, inner, block);
+  if (width == inner) {
+    all(data(x), rows, width, w, bits, block, out);
+    return AOTI_TORCH_SUCCESS;
+  }
+  std::vector<float> wide(rows * width, 0.0f);
+  for (int64_t r = 0; r < rows; r++) std::copy_n(data(x) + r * inner, inner, wide.data() + r * width);
+  all(wide.data(), rows, width, w, bits, block, out);
+  return AOTI_TORCH_SUCCESS;
+}
+
+// Rows of a matrix [.., inner] in blocks by index int64 [..], contiguous: [.., inner].
+extern "C" AOTITorchError aoti_torch_cpu_embed_packed(
+    AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t inner,
+    AtenTensorHandle* made) {
+  using namespace dcompile;
+  int64_t axes, shape[8], rows = 1;
+  aoti_torch_get_dim(index, &axes);
+  std::copy_n(sizes(index), axes, shape);
+  for (int64_t i = 0; i < axes; i++) rows *= shape[i];
+  shape[axes] = inner;
+  float* out = fresh(axes + 1, shape, made);
+  const int64_t* chosen_rows = reinterpret_cast<const int64_t*>(data(index));
+  const Matrix w = matrix(codes, steps, 0, inner, block);
+  Steps read;
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t n = chosen_rows[r];
+    read.read(w, n);
+    for (int64_t at = 0; at < inner; at += LANES) {
+      const int64_t g = at / GROUP, b = at / block;
+      const int t = at % GROUP / LANES;
+      const ints q = load<ints>(w.codes + ((bits == 4 ? n / 2 : n) * w.groups + g) * LANES);
+      const floats code = bits == 4 ? to_floats((q >> (16 * (n & 1) + 4 * t)) & 15) : byte(q, t);
+      store(out + r * inner + at, code * read.scale[b] + read.least[b]);
+    }
+  }
+  return AOTI_TORCH_SUCCESS;
+}

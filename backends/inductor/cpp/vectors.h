@@ -1,0 +1,89 @@
+// Sixteen lanes at a time, in the vector extensions of GCC and Clang: compiled for the machine that builds.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace dcompile {
+
+constexpr int LANES = 16;
+
+typedef float floats __attribute__((vector_size(64)));
+typedef int32_t ints __attribute__((vector_size(64)));
+
+template <class V>
+inline V load(const void* from) {
+  V v;
+  memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V>
+inline void store(void* to, V v) {
+  memcpy(to, &v, sizeof v);
+}
+
+inline floats as_floats(ints bits) { return load<floats>(&bits); }
+
+inline ints as_ints(floats bits) { return load<ints>(&bits); }
+
+inline floats to_floats(ints v) { return __builtin_convertvector(v, floats); }
+
+inline float sum(floats v) {
+  typedef float half __attribute__((vector_size(32)));
+  typedef float quarter __attribute__((vector_size(16)));
+  half h = load<half>(&v) + load<half>(reinterpret_cast<char*>(&v) + 32);
+  quarter q = load<quarter>(&h) + load<quarter>(reinterpret_cast<char*>(&h) + 16);
+  return (q[0] + q[2]) + (q[1] + q[3]);
+}
+
+// The float16 in the lower half of each lane: 2^112 is between the two exponents' middles, and lifts subnormals too.
+inline floats from_half(ints h) { return as_floats(((h & 0x7fff) << 13) | ((h & 0x8000) << 16)) * 0x1p112f; }
+
+// e to the x, for x of at most 0, to one or two last places; 0 below -87.
+inline floats exp(floats x) {
+  const floats shifted = x * 1.44269504f + 12582912.0f;  // rounds to the nearest whole number
+  const floats n = shifted - 12582912.0f;
+  const floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const floats raised = as_floats(as_ints(p) + (as_ints(shifted) << 23));
+  return as_floats(as_ints(raised) & (x > -87.0f));
+}
+
+inline const float* data(AtenTensorHandle tensor) {
+  void* at;
+  aoti_torch_get_data_ptr(tensor, &at);
+  return static_cast<const float*>(at);
+}
+
+inline const int64_t* sizes(AtenTensorHandle tensor) {
+  int64_t* at;
+  aoti_torch_get_sizes(tensor, &at);
+  return at;
+}
+
+inline const int64_t* strides(AtenTensorHandle tensor) {
+  int64_t* at;
+  aoti_torch_get_strides(tensor, &at);
+  return at;
+}
+
+// A new float32 tensor of up to four axes, and where its numbers lie.
+inline float* fresh(int64_t axes, const int64_t* shape, AtenTensorHandle* made) {
+  int64_t steps[8];
+  int64_t step = 1;
+  for (int64_t i = axes; i-- > 0; step *= shape[i]) steps[i] = step;
+  aoti_torch_empty_strided(axes, shape, steps, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, made);
+  return const_cast<float*>(data(*made));
+}
+
+}  // namespace dcompile

@@ -1,0 +1,113 @@
+"""Matrices in blocks as the kernels of the target `cpu` want them (`blocks.py`); those that multiply one x are one.
+
+before   linear_blocks(x, q), linear_blocks(x, k), linear_blocks(x, v)
+after    one linear_packed(x, q k v), and slices of it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED, Packed, pack
+from dcompile.ops import EMBED_BLOCKS, LINEAR_BLOCKS
+from dcompile.passes.base import Pass
+from dcompile.passes.edit import constant, emit, tidy
+from dcompile.passes.facts import arguments
+from dcompile.program import Program, attribute, modules
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class PackBlocks(Pass):
+    """Each matrix is packed once, however many graphs and loops read it."""
+
+    name: ClassVar[str] = "pack-blocks"
+
+    def run(self, program: Program) -> Program:
+        packer = _Packer()
+        for graph in program.graphs:
+            for module in list(modules(graph.module)):
+                packer.module(module)
+            tidy(graph.module)
+        return program
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass
+class _Packer:
+    made: dict[Hashable, Packed] = field(default_factory=dict)
+
+    def module(self, module: fx.GraphModule) -> None:
+        for node in module.graph.find_nodes(op="call_function", target=EMBED_BLOCKS):
+            self._embed(module, node)
+        groups: dict[Hashable, list[fx.Node]] = {}
+        for node in module.graph.find_nodes(op="call_function", target=LINEAR_BLOCKS):
+            x, codes, _, least, bits, _ = arguments(node)
+            kind = (x, bits, least is None, tuple(codes.meta["val"].shape[1:]))
+            groups.setdefault(kind, []).append(node)
+        for nodes in groups.values():
+            self._linear(module, nodes)
+
+    def _embed(self, module: fx.GraphModule, node: fx.Node) -> None:
+        *matrix, bits, index = arguments(node)
+        packed = self._pack(module, [matrix], bits)
+        with module.graph.inserting_before(node):
+            held = self._constants(module, packed, matrix[0])
+            made = emit(module.graph, EMBED_PACKED, *held, index, bits, packed.block, packed.shape[1], like=node)
+        _replace(node, made)
+
+    def _linear(self, module: fx.GraphModule, nodes: list[fx.Node]) -> None:
+        """One product in the place of the first, a slice of it for each."""
+        matrices = [arguments(node)[1:4] for node in nodes]
+        bits = arguments(nodes[0])[4]
+        packed = self._pack(module, matrices, bits)
+        graph, first = module.graph, nodes[0]
+        with graph.inserting_before(first):
+            held = self._constants(module, packed, matrices[0][0])
+            columns = packed.shape[0]
+            whole = emit(graph, LINEAR_PACKED, first.args[0], *held, bits, packed.block, columns, like=first)
+            whole.meta = {**first.meta, **whole.meta}
+            at = 0
+            for node in nodes:
+                to = at + node.meta["val"].shape[-1]
+                part = whole if len(nodes) == 1 else emit(graph, aten.slice.Tensor, whole, -1, at, to, like=node)
+                _replace(node, part)
+                at = to
+
+    def _pack(self, module: fx.GraphModule, matrices: Sequence[Sequence[Any]], bits: int) -> Packed:
+        tensors = [[_held(module, node) for node in matrix] for matrix in matrices]
+        key = tuple(codes.data_ptr() for codes, *_ in tensors if codes is not None)
+        if key not in self.made:
+            codes, scale, least = (
+                None if parts[0] is None else torch.cat([p for p in parts if p is not None])
+                for parts in zip(*tensors, strict=True)
+            )
+            assert codes is not None and scale is not None
+            self.made[key] = pack(codes, scale, least, bits)
+        return self.made[key]
+
+    def _constants(self, module: fx.GraphModule, packed: Packed, like: fx.Node) -> list[fx.Node]:
+        named = (("packed", packed.codes), ("steps", packed.steps))
+        name = f"{like.target}_{packed.shape[0]}"  # alone it is another tensor than with others
+        return [constant(module, f"{name}_{part}", tensor, like) for part, tensor in named]
+
+
+def _held(module: fx.GraphModule, node: fx.Node | None) -> Tensor | None:
+    if node is None:
+        return None
+    value = attribute(module, str(node.target))
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _replace(node: fx.Node, made: fx.Node) -> None:
+    made.meta = {**node.meta, **made.meta}
+    node.replace_all_uses_with(made)
