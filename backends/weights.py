@@ -75,7 +75,7 @@ def write(program: Program, folder: Path, together: Iterable[Sequence[Tensor]] =
             stored[places[key]] = tensor
         names[id(tensor)] = places[key]
     order = _ordered(list(stored), [[names[id(t)] for t in group if id(t) in names] for group in together])
-    regions = _save(folder / FILE, {name: stored[name] for name in order})
+    regions = save(folder / FILE, {name: stored[name] for name in order})
     return {identity: regions[name] for identity, name in names.items()}
 
 
@@ -107,7 +107,8 @@ def _ordered(names: Sequence[str], groups: Iterable[Sequence[str]]) -> list[str]
     return list(dict.fromkeys(n for name in names for n in group_of.get(name, [name])))
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Region]:
+def save(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Region]:
+    """Write tensors in this order, one behind the other; the region of each."""
     entries: dict[str, Any] = {}
     at = 0
     for name, tensor in tensors.items():

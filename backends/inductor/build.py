@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, fx
 from torch._inductor import aot_compile
 from torch._inductor.cpp_builder import get_cpp_compiler
@@ -22,7 +21,7 @@ from torch.export.pt2_archive._package_weights import Weights
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._filelock import FileLock
 
-from dcompile.backends import ports
+from dcompile.backends import ports, weights
 from dcompile.backends.base import BLOCKS, Backend
 from dcompile.backends.inductor import kernels
 from dcompile.backends.inductor.legalize import legalize
@@ -33,8 +32,6 @@ from dcompile.diagnostic import Diagnostic
 from dcompile.passes.base import Stage
 from dcompile.passes.select_branches import SelectBranches
 from dcompile.program import Graph, Program, modules
-
-WEIGHTS = "weights.safetensors"
 
 # Nothing here may change a result: no fast-math (Inductor's default), no autotuning. Threads are counted at run time,
 # not baked in; line tables and frame pointers would only add paths of the build machine.
@@ -53,6 +50,7 @@ OPTIONS: dict[str, Any] = {
     "allow_buffer_reuse": False,
     "inplace_buffers": False,
     "max_autotune": False,
+    "cpp.min_chunk_size": 4096,  # to wake a thread takes as long as some thousand elements
     "fallback_random": True,
 }
 
@@ -75,12 +73,15 @@ class Inductor(Backend):
     def build(self, program: Program, folder: Path) -> dict[str, str]:
         """Write `<graph>.pt2` for each graph, `weights.safetensors` and `graphs.json`."""
         files, extra = {}, {}
-        weights: dict[str, Tensor] = {}
+        held: dict[str, Tensor] = {}
         for graph in program.graphs:
             files[graph.name] = f"{graph.name}.pt2"
             constants = compile_graph(graph, self.device, folder / files[graph.name])
-            extra[graph.name] = {"weights": _store(graph.name, constants, weights)}
-        save_file(weights, folder / WEIGHTS)
+            extra[graph.name] = {"weights": _store(graph.name, constants, held)}
+        aligned = sorted(
+            held, key=lambda name: held[name].nbytes % weights.ALIGNMENT != 0
+        )  # one odd size moves the rest
+        weights.save(folder / weights.FILE, {name: held[name] for name in aligned})
         ports.write(folder, program.graphs, extra)
         return files
 
@@ -172,15 +173,15 @@ def _fresh_fakes(module: fx.GraphModule, graph: Graph, device: str) -> tuple[Ten
     return tuple(fakes)
 
 
-def _store(graph: str, constants: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, str]:
-    """Put each constant into `weights` unless the same tensor is there; where each lies, by its name in the graph."""
+def _store(graph: str, constants: dict[str, Tensor], stored: dict[str, Tensor]) -> dict[str, str]:
+    """Put each constant into `stored` unless the same tensor is there; where each lies, by its name in the graph."""
     places = {}
-    known = {(t.data_ptr(), t.shape, t.dtype): name for name, t in weights.items() if t.numel()}
+    known = {(t.data_ptr(), t.shape, t.dtype): name for name, t in stored.items() if t.numel()}
     for name, tensor in sorted(constants.items()):
         tensor = tensor.contiguous()
         key = (tensor.data_ptr(), tensor.shape, tensor.dtype)
         if key not in known:
-            known[key] = name if name not in weights else f"{graph}.{name}"
-            weights[known[key]] = tensor
+            known[key] = name if name not in stored else f"{graph}.{name}"
+            stored[known[key]] = tensor
         places[name] = known[key]
     return places

@@ -1,4 +1,4 @@
-"""Faults of Inductor in torch 2.13, mended while it compiles."""
+"""Faults of Inductor in torch 2.13, mended while it compiles, and a choice for which it has no option."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from unittest import mock
 
 import torch
 from torch import fx
-from torch._inductor import ir
+from torch._inductor import config, ir
+from torch._inductor.codegen.cpp import CppKernel
 from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 from torch._inductor.loop_body import LoopBody
 from torch._inductor.scheduler import SchedulerNode
 
 _recompute = SchedulerNode.recompute_size_and_body
 _place: Callable[[LoopBody, str], Any] = LoopBody.get_read_expr
+_depth: Callable[..., Any] = CppKernel.decide_parallel_depth
 _write_loop: Callable[[Any, ir.WhileLoop, bool], None] = CppWrapperCpu.codegen_while_loop
 
 
@@ -28,6 +30,7 @@ def mended() -> Iterator[None]:
     with (
         mock.patch.object(SchedulerNode, "recompute_size_and_body", _recompute_and_rename),
         mock.patch.object(LoopBody, "get_read_expr", _place_if_read),
+        mock.patch.object(CppKernel, "decide_parallel_depth", _depth_if_large),
         mock.patch.object(CppWrapperCpu, "codegen_while_loop", _name_views),
         mock.patch.object(post_grad, "remove_noop_ops", partial(_remove_and_part, post_grad.remove_noop_ops)),
     ):
@@ -48,6 +51,13 @@ def _place_if_read(body: LoopBody, name: str) -> Any:
         return _place(body, name)
     except KeyError:
         return None
+
+
+def _depth_if_large(kernel: CppKernel, *args: Any) -> Any:
+    """Small loops are for one thread. With threads counted at run time (`dynamic_threads`) each loop wakes them all, and
+    ends with a barrier, which takes longer than most loops of a step."""
+    with config.patch({"cpp.dynamic_threads": False}):
+        return _depth(kernel, *args)
 
 
 def _name_views(writer: Any, loop: ir.WhileLoop, stacked: bool = False) -> None:

@@ -9,35 +9,35 @@ namespace dcompile {
 namespace {
 
 constexpr float HIDDEN = -1.0e38f;  // a bias below this hides a slot
-constexpr int64_t FEW = 8;          // rows that are scored one by one
 
 struct Part {
   const float *k, *v, *bias;
   int64_t slots, k_steps[4], v_steps[4], bias_steps[4];
-};
 
-struct Slot {
-  int part;
-  int64_t at;
-  float bias;
-};
+  const float* keys(int64_t b, int64_t g) const { return k + b * k_steps[0] + g * k_steps[1]; }
 
-inline float dot(const float* a, const float* b, int64_t dim) {
-  floats total[2] = {};
-  int64_t i = 0;
-  for (; i + 2 * LANES <= dim; i += 2 * LANES) {
-    total[0] += load<floats>(a + i) * load<floats>(b + i);
-    total[1] += load<floats>(a + i + LANES) * load<floats>(b + i + LANES);
+  const float* values(int64_t b, int64_t g, int64_t n) const {
+    return v + b * v_steps[0] + g * v_steps[1] + n * v_steps[2];
   }
-  float rest = 0;
-  for (; i < dim; i++) rest += a[i] * b[i];
-  return sum(total[0] + total[1]) + rest;
-}
+};
 
-inline void add(float* out, float weight, const float* v, int64_t dim) {
+// Slots that lie one behind the other.
+struct Run {
+  int part;
+  int64_t from, to;
+};
+
+// A row of q times four keys. The sums of a key do not depend on those beside it.
+inline four dots(const float* q, const float* const* keys, int64_t dim) {
+  floats total[4] = {};
   int64_t i = 0;
-  for (; i + LANES <= dim; i += LANES) store(out + i, load<floats>(out + i) + weight * load<floats>(v + i));
-  for (; i < dim; i++) out[i] += weight * v[i];
+  for (; i + LANES <= dim; i += LANES) {
+    const floats x = load<floats>(q + i);
+    UNROLL for (int k = 0; k < 4; k++) total[k] += x * load<floats>(keys[k] + i);
+  }
+  four found = sums(total[0], total[1], total[2], total[3]);
+  for (; i < dim; i++) found += q[i] * four{keys[0][i], keys[1][i], keys[2][i], keys[3][i]};
+  return found;
 }
 
 // Scores become weights; returns one over their sum.
@@ -67,11 +67,10 @@ struct Attention {
   int64_t batch, heads, width, dim, shared;
   float scale;
   float* out;
-  std::vector<std::vector<Slot>> seen;  // of each row of a batch and of width: what it may see; all, where that is none
+  std::vector<std::vector<Run>> seen;  // of each row of a batch and of width: what it may see; all, where that is none
 
   void look() {
     seen.resize(batch * width);
-#pragma omp parallel for if (batch * width > 4)
     for (int64_t row = 0; row < batch * width; row++) {
       collect(row, HIDDEN);
       if (seen[row].empty()) collect(row, -__builtin_inff());
@@ -80,38 +79,87 @@ struct Attention {
 
   void collect(int64_t row, float above) {
     for (int p = 0; p < static_cast<int>(parts.size()); p++) {
-      const Part& part = parts[p];
-      const float* bias = part.bias + row / width * part.bias_steps[0] + row % width * part.bias_steps[2];
-      for (int64_t n = 0; n < part.slots; n++)
-        if (bias[n * part.bias_steps[3]] > above) seen[row].push_back({p, n, bias[n * part.bias_steps[3]]});
+      const float* bias = bias_of(p, row / width, row % width);
+      const int64_t step = parts[p].bias_steps[3], slots = parts[p].slots;
+      int64_t from = -1;  // where the run began that is not yet over
+      for (int64_t n = 0; n < slots; n++) {
+        if (step == 1 && n + LANES <= slots && uniform(load<floats>(bias + n) > above, from >= 0)) {
+          n += LANES - 1;
+          continue;
+        }
+        const bool sees = bias[n * step] > above;
+        if (sees && from < 0) from = n;
+        if (!sees && from >= 0) seen[row].push_back({p, from, n}), from = -1;
+      }
+      if (from >= 0) seen[row].push_back({p, from, slots});
     }
+  }
+
+  static bool uniform(ints lanes, bool set) { return sum(to_floats(lanes)) == (set ? -LANES : 0); }
+
+  const float* bias_of(int p, int64_t b, int64_t w) const {
+    return parts[p].bias + b * parts[p].bias_steps[0] + w * parts[p].bias_steps[2];
   }
 
   // One row of one head.
   void attend(int64_t b, int64_t h, int64_t w, float* scores, float* query) const {
-    const std::vector<Slot>& slots = seen[b * width + w];
+    const std::vector<Run>& runs = seen[b * width + w];
     const float* row = q + b * q_steps[0] + h * q_steps[1] + w * q_steps[2];
     for (int64_t i = 0; i < dim; i++) query[i] = row[i * q_steps[3]] * scale;
-    const int64_t g = h / shared, count = slots.size();
-    for (int64_t i = 0; i < count; i++) {
-      const Part& part = parts[slots[i].part];
-      const float* key = part.k + b * part.k_steps[0] + g * part.k_steps[1] + slots[i].at * part.k_steps[2];
-      scores[i] = dot(query, key, dim) + slots[i].bias;
-    }
+    const int64_t g = h / shared;
+    int64_t count = 0;
+    for (const Run& run : runs) count = score(run, parts[run.part].keys(b, g), bias_of(run.part, b, w), query, scores, count);
     const float share = soften(scores, count);
+    for (int64_t i = 0; i < count; i++) scores[i] *= share;
     float* result = out + ((b * heads + h) * width + w) * dim;
-    std::fill(result, result + dim, 0.0f);
-    for (int64_t i = 0; i < count; i++) {
-      const Part& part = parts[slots[i].part];
-      add(result, scores[i] * share, part.v + b * part.v_steps[0] + g * part.v_steps[1] + slots[i].at * part.v_steps[2],
-          dim);
+    int64_t d = 0;
+    for (; d + 4 * LANES <= dim; d += 4 * LANES) gather<4>(runs, b, g, d, scores, result);
+    for (; d + LANES <= dim; d += LANES) gather<1>(runs, b, g, d, scores, result);
+    for (; d < dim; d++) {
+      const float* weight = scores;
+      result[d] = 0;
+      for (const Run& run : runs)
+        for (int64_t n = run.from; n < run.to; n++) result[d] += *weight++ * parts[run.part].values(b, g, n)[d];
     }
+  }
+
+  int64_t score(const Run& run, const float* k, const float* bias, const float* query, float* scores, int64_t at) const {
+    const Part& part = parts[run.part];
+    for (int64_t n = run.from; n < run.to; n += 4) {
+      const float* keys[4];
+      for (int64_t i = 0; i < 4; i++) keys[i] = k + std::min(n + i, run.to - 1) * part.k_steps[2];
+      const four found = dots(query, keys, dim);
+      for (int64_t i = 0; i < std::min<int64_t>(4, run.to - n); i++)
+        scores[at++] = found[i] + bias[(n + i) * part.bias_steps[3]];
+    }
+    return at;
+  }
+
+  // The weighed sum of values, of so many vectors of their numbers from d on.
+  template <int VECTORS>
+  void gather(const std::vector<Run>& runs, int64_t b, int64_t g, int64_t d, const float* weight, float* result) const {
+    floats even[VECTORS] = {}, odd[VECTORS] = {};
+    for (const Run& run : runs) {
+      const int64_t step = parts[run.part].v_steps[2];
+      const float* v = parts[run.part].values(b, g, run.from) + d;
+      int64_t n = run.from;
+      for (; n + 2 <= run.to; n += 2, weight += 2, v += 2 * step)
+        UNROLL for (int j = 0; j < VECTORS; j++) {
+          even[j] += weight[0] * load<floats>(v + j * LANES);
+          odd[j] += weight[1] * load<floats>(v + step + j * LANES);
+        }
+      if (n < run.to) {
+        UNROLL for (int j = 0; j < VECTORS; j++) even[j] += weight[0] * load<floats>(v + j * LANES);
+        weight++;
+      }
+    }
+    UNROLL for (int j = 0; j < VECTORS; j++) store(result + d + j * LANES, even[j] + odd[j]);
   }
 
   void run() {
     look();
     int64_t most = 0;
-    for (const auto& slots : seen) most = std::max<int64_t>(most, slots.size());
+    for (const auto& part : parts) most += part.slots;
 #pragma omp parallel
     {
       std::vector<float> scores(most + LANES), query(dim);

@@ -1,5 +1,5 @@
 // Products with matrices in blocks (backends/inductor/blocks.py says how they lie). What is multiplied stays in float32:
-// a weight is made in registers, to the bit what it means, and serves up to four rows of x. A row's sums are made in one
+// a weight is made in registers, to the bit what it means, and serves up to six rows of x. A row's sums are made in one
 // order, however many rows there are.
 #include "vectors.h"
 
@@ -41,32 +41,37 @@ inline floats chosen(floats, ints codes, floats scale, floats least) { return to
 
 // Rows of four bits lie in pairs: lane i holds weights i, i + 16, i + 32, i + 48 of a group of one, then of the other.
 template <int ROWS, int BLOCK>
-void four(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
+void nibbles(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
   const floats ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   Steps steps[2];
   for (int64_t n = from; n < to; n += 2) {
     const int32_t* codes = w.codes + n / 2 * w.groups * LANES;
-    for (int j = 0; j < 2; j++) steps[j].read(w, std::min(n + j, w.columns - 1));
-    floats total[2][ROWS][2] = {};
+    for (int64_t j = 0; j < 2; j++) steps[j].read(w, std::min(n + j, w.columns - 1));
+    floats total[ROWS][2][2] = {};  // of each row and column, the even and the odd sixteens
     for (int64_t g = 0; g < w.groups; g++) {
       const ints q = load<ints>(codes + g * LANES);
-      UNROLL for (int j = 0; j < 2; j++) {
-        floats scale, least, table;
-        UNROLL for (int t = 0; t < 4; t++) {
-          if (t % (BLOCK / LANES) == 0) {
-            const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
-            scale = floats{} + steps[j].scale[b], least = floats{} + steps[j].least[b];
-            table = ramp * scale + least;
+      floats scale[2], least[2], table[2];
+      UNROLL for (int t = 0; t < 4; t++) {
+        if (t % (BLOCK / LANES) == 0) {
+          const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
+          UNROLL for (int j = 0; j < 2; j++) {
+            scale[j] = spread(steps[j].scale[b]), least[j] = spread(steps[j].least[b]);
+            table[j] = ramp * scale[j] + least[j];
           }
-          const floats weights = chosen(table, q >> (16 * j + 4 * t), scale, least);
-          UNROLL for (int r = 0; r < ROWS; r++)
-            total[j][r][t & 1] += weights * load<floats>(x + r * width + g * GROUP + LANES * t);
+        }
+        const floats first = chosen(table[0], q >> (4 * t), scale[0], least[0]);
+        const floats second = chosen(table[1], q >> (16 + 4 * t), scale[1], least[1]);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+          const floats xs = load<floats>(x + r * width + g * GROUP + LANES * t);
+          total[r][0][t & 1] += first * xs;
+          total[r][1][t & 1] += second * xs;
         }
       }
     }
-    for (int r = 0; r < ROWS; r++)
-      for (int64_t j = 0; j < std::min<int64_t>(2, to - n); j++)
-        out[r * w.columns + n + j] = sum(total[j][r][0] + total[j][r][1]);
+    UNROLL for (int r = 0; r < ROWS; r++) {
+      out[r * w.columns + n] = sum(total[r][0][0] + total[r][0][1]);
+      if (n + 1 < to) out[r * w.columns + n + 1] = sum(total[r][1][0] + total[r][1][1]);
+    }
   }
 }
 
@@ -74,7 +79,7 @@ void four(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t 
 inline floats byte(ints q, int t) { return to_floats((q << (24 - 8 * t)) >> 24); }
 
 template <int ROWS, int BLOCK>
-void eight(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
+void bytes(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
   Steps steps;
   for (int64_t n = from; n < to; n++) {
     const int32_t* codes = w.codes + n * w.groups * LANES;
@@ -84,7 +89,7 @@ void eight(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t
       const ints q = load<ints>(codes + g * LANES);
       UNROLL for (int t = 0; t < 4; t++) {
         const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
-        const floats weights = byte(q, t) * steps.scale[b] + steps.least[b];
+        const floats weights = byte(q, t) * spread(steps.scale[b]) + spread(steps.least[b]);
         UNROLL for (int r = 0; r < ROWS; r++)
           total[r][t & 1] += weights * load<floats>(x + r * width + g * GROUP + LANES * t);
       }
@@ -95,20 +100,21 @@ void eight(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t
 
 template <int ROWS>
 void some(const float* x, int64_t width, const Matrix& w, int bits, int block, int64_t from, int64_t to, float* out) {
-  const auto way = bits == 4 ? (block == 64 ? four<ROWS, 64> : four<ROWS, 32>)
-                             : (block == 64 ? eight<ROWS, 64> : eight<ROWS, 32>);
+  const auto way = bits == 4 ? (block == 64 ? nibbles<ROWS, 64> : nibbles<ROWS, 32>)
+                             : (block == 64 ? bytes<ROWS, 64> : bytes<ROWS, 32>);
   way(x, width, w, from, to, out);
 }
+
+constexpr decltype(&some<1>) TILES[] = {nullptr, some<1>, some<2>, some<3>, some<4>, some<5>, some<6>};
+constexpr int64_t MOST_ROWS = 6;  // whose sums registers can hold
 
 void all(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, float* out) {
   const int64_t pieces = (w.columns + PIECE - 1) / PIECE;
 #pragma omp parallel for schedule(static) if (pieces > 1)
   for (int64_t piece = 0; piece < pieces; piece++) {
     const int64_t from = piece * PIECE, to = std::min(from + PIECE, w.columns);
-    for (int64_t r = 0; r < rows; r += 4) {
-      const auto way = rows - r >= 4 ? some<4> : rows - r == 3 ? some<3> : rows - r == 2 ? some<2> : some<1>;
-      way(x + r * width, width, w, bits, block, from, to, out + r * w.columns);
-    }
+    for (int64_t r = 0; r < rows; r += MOST_ROWS)
+      TILES[std::min(rows - r, MOST_ROWS)](x + r * width, width, w, bits, block, from, to, out + r * w.columns);
   }
 }
 

@@ -8,6 +8,13 @@
 
 #define UNROLL _Pragma("GCC unroll 16")
 
+// Four lanes out of two vectors of four.
+#if defined(__clang__)
+#define MIX(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define MIX(a, b, ...) __builtin_shuffle(a, b, (quads){__VA_ARGS__})
+#endif
+
 namespace dcompile {
 
 constexpr int LANES = 16;
@@ -33,12 +40,28 @@ inline ints as_ints(floats bits) { return load<ints>(&bits); }
 
 inline floats to_floats(ints v) { return __builtin_convertvector(v, floats); }
 
+inline floats spread(float x) { return floats{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+
+typedef float four __attribute__((vector_size(16)));
+typedef int32_t quads __attribute__((vector_size(16)));
+
+inline four fold(floats v) {
+  typedef float eight __attribute__((vector_size(32)));
+  const eight h = load<eight>(&v) + load<eight>(reinterpret_cast<const char*>(&v) + 32);
+  return load<four>(&h) + load<four>(reinterpret_cast<const char*>(&h) + 16);
+}
+
+// The sums over the lanes of four vectors.
+inline four sums(floats u, floats v, floats w, floats x) {
+  const four a = fold(u), b = fold(v), c = fold(w), d = fold(x);
+  const four ab = MIX(a, b, 0, 4, 2, 6) + MIX(a, b, 1, 5, 3, 7);
+  const four cd = MIX(c, d, 0, 4, 2, 6) + MIX(c, d, 1, 5, 3, 7);
+  return MIX(ab, cd, 0, 1, 4, 5) + MIX(ab, cd, 2, 3, 6, 7);
+}
+
 inline float sum(floats v) {
-  typedef float half __attribute__((vector_size(32)));
-  typedef float quarter __attribute__((vector_size(16)));
-  half h = load<half>(&v) + load<half>(reinterpret_cast<char*>(&v) + 32);
-  quarter q = load<quarter>(&h) + load<quarter>(reinterpret_cast<char*>(&h) + 16);
-  return (q[0] + q[2]) + (q[1] + q[3]);
+  const four q = fold(v);
+  return (q[0] + q[1]) + (q[2] + q[3]);
 }
 
 // The float16 in the lower half of each lane: 2^112 is between the two exponents' middles, and lifts subnormals too.
