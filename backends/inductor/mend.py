@@ -54,8 +54,8 @@ def _place_if_read(body: LoopBody, name: str) -> Any:
 
 
 def _depth_if_large(kernel: CppKernel, *args: Any) -> Any:
-    """Small loops are for one thread. With threads counted at run time (`dynamic_threads`) each loop wakes them all, and
-    ends with a barrier, which takes longer than most loops of a step."""
+    """Small loops are for one thread. With threads counted at run time (`dynamic_threads`) each loop wakes all
+    and waits for them, which takes longer than most loops of a step."""
     with config.patch({"cpp.dynamic_threads": False}):
         return _depth(kernel, *args)
 
