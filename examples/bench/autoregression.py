@@ -18,6 +18,7 @@ ROUND = ("--quantize", "int4-symmetric", "--activations", "int8")  # as GenAI's 
 INSIDE, FP32 = "dcompile fp32, inside", "dcompile fp32"
 EXACT, INT4 = "dcompile int4 exact", "dcompile int4"
 SYMMETRIC_INSIDE, SYMMETRIC = "dcompile int4 symmetric, inside", "dcompile int4 symmetric"
+CPU, CPU_DRAFTS = "dcompile cpu int4", "dcompile cpu int4, a draft"
 GENAI32, GENAI4, LLAMA = "GenAI fp32", "GenAI int4", "llama.cpp Q4_1"
 DRAFTED = ("code", "chat")  # kinds of prompts for which drafts are tuned
 
@@ -27,9 +28,11 @@ def drafting(kind: str) -> str:
     return f"{SYMMETRIC}, drafts for {kind}"
 
 
-# Where nothing is said, the loop is cut at steps: the form for a host that gives the caches.
+# Of the target `onnx`; where nothing is said, its loop is cut at steps: the form for a host that gives the caches.
 STEP = ("--loop", "step")
+OWN = ("--target", "cpu", "--quantize", "int4")  # the codes of the GGUF file, activations in floats
 ARTIFACTS = {
+    CPU: OWN,
     INSIDE: (),
     FP32: STEP,
     EXACT: ("--quantize", "int4", *STEP),
@@ -40,6 +43,8 @@ ARTIFACTS = {
 
 
 RACED = {
+    CPU: (GENAI4, LLAMA, GENAI32),
+    CPU_DRAFTS: (GENAI4, CPU),
     FP32: (GENAI32,),
     INSIDE: (GENAI32,),
     EXACT: (GENAI32,),
@@ -61,6 +66,9 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         )
         for name, options in ARTIFACTS.items()
     }
+    made[CPU_DRAFTS] = builds.artifact(
+        args.folder / "cpu-drafts", "recent_lookup", args.model, *OWN, "--set", "width=1"
+    )
     asked = prompts(made[FP32].folder)
     chosen, said = {}, []
     for kind in () if args.no_tune else DRAFTED:
@@ -78,15 +86,19 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     for worker in workers:
         worker.close()
     ratios = {
-        "ar_int4_vs_genai": ratio(runs, SYMMETRIC, GENAI4),
+        "ar_int4_vs_genai": ratio(runs, CPU, GENAI4),
+        "ar_int4_vs_llamacpp": ratio(runs, CPU, LLAMA),
+        "ar_int4_vs_genai_fp32": ratio(runs, CPU, GENAI32),
+        "ar_int4_onnx_vs_genai": ratio(runs, SYMMETRIC, GENAI4),
         "ar_int4_inside_vs_genai": ratio(runs, SYMMETRIC_INSIDE, GENAI4),
         "ar_int4_codes_vs_genai": ratio(runs, INT4, GENAI4),
-        "ar_int4_vs_llamacpp": ratio(runs, SYMMETRIC, LLAMA),
+        "ar_int4_onnx_vs_llamacpp": ratio(runs, SYMMETRIC, LLAMA),
         "ar_int4_codes_vs_llamacpp": ratio(runs, INT4, LLAMA),
         "ar_fp32_vs_genai": ratio(runs, FP32, GENAI32),
         "ar_fp32_inside_vs_genai": ratio(runs, INSIDE, GENAI32),
         "ar_exact_vs_genai_fp32": ratio(runs, EXACT, GENAI32),
-        **{f"spec_{kind}_vs_genai_int4": ratio(runs, chosen[kind], GENAI4, kind) for kind in chosen},
+        **{f"spec_{kind}_vs_genai_int4": ratio(runs, CPU_DRAFTS, GENAI4, kind) for kind in report.KINDS},
+        **{f"spec_{kind}_onnx_vs_genai_int4": ratio(runs, chosen[kind], GENAI4, kind) for kind in chosen},
         "kv_bytes_copied_fraction": made[INSIDE].copied / made[INSIDE].cache,
         "artifact_over_weights": max(over_weights(made[n], args.model, n) for n in made),
     }
