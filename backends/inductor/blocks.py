@@ -46,9 +46,14 @@ def pack(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int) -> Packe
     else:
         words = sum(((lanes[:, :, t] - 128) & 255) << (8 * t) for t in range(4))
     assert isinstance(words, Tensor)
-    offset = least if least is not None else -8 * scale if bits == 4 else torch.zeros_like(scale)
+    offset = torch.zeros_like(scale) if bits == 8 else offsets(scale, least, bits)
     steps = torch.stack([scale, offset], -1).reshape(-1).contiguous().view(torch.int32)
     return Packed(words.contiguous(), pad(steps, (0, LANES)), bits, block, (rows, inner))
+
+
+def offsets(scale: Tensor, least: Tensor | None, bits: int) -> Tensor:
+    """What the code 0 means."""
+    return least if least is not None else -(2 ** (bits - 1)) * scale
 
 
 def unpack(codes: Tensor, steps: Tensor, bits: int, block: int, rows: int, inner: int) -> Tensor:

@@ -92,6 +92,7 @@ class CPU(Inductor):
     name = "cpu"
     device = "cpu"
     quantises = (*Inductor.quantises, *BLOCKS)
+    rounds = True
     stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks())),)
 
 

@@ -18,6 +18,7 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch.utils._filelock import FileLock
 
 from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED
+from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.diagnostic import error
 
 ATTEND = torch.ops.dcompile.attend.default
@@ -36,6 +37,8 @@ SHIMS: dict[Any, list[str]] = {
     ATTEND: _shim("attend", TENSOR, *[TENSORS] * 3, "double"),
     LINEAR_PACKED: _shim("linear_packed", *[TENSOR] * 3, *[NUMBER] * 3),
     EMBED_PACKED: _shim("embed_packed", *[TENSOR] * 3, *[NUMBER] * 3),
+    LINEAR_ROUGH: _shim("linear_rough", *[TENSOR] * 3, *[NUMBER] * 3),
+    EMBED_ROUGH: _shim("embed_rough", *[TENSOR] * 3, *[NUMBER] * 3),
 }
 OPTIONS: dict[str, Any] = {"aot_inductor.custom_ops_to_c_shims": SHIMS, "aot_inductor.custom_op_libs": [NAME]}
 

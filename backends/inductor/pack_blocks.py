@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED, Packed, pack
+from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH, pack_tiles
 from dcompile.ops import EMBED_BLOCKS, LINEAR_BLOCKS
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import constant, emit, tidy
@@ -30,7 +31,13 @@ class PackBlocks(Pass):
     name: ClassVar[str] = "pack-blocks"
 
     def run(self, program: Program) -> Program:
-        packer = _Packer()
+        products = [
+            arguments(node)[5]
+            for graph in program.graphs
+            for module in modules(graph.module)
+            for node in module.graph.find_nodes(op="call_function", target=LINEAR_BLOCKS)
+        ]
+        packer = _Packer(rough=any(products))
         for graph in program.graphs:
             for module in list(modules(graph.module)):
                 packer.module(module)
@@ -43,11 +50,12 @@ class PackBlocks(Pass):
 
 @dataclass
 class _Packer:
+    """`rough`: products may round what they multiply; an embedding reads what its product reads."""
+
+    rough: bool
     made: dict[Hashable, Packed] = field(default_factory=dict)
 
     def module(self, module: fx.GraphModule) -> None:
-        for node in module.graph.find_nodes(op="call_function", target=EMBED_BLOCKS):
-            self._embed(module, node)
         groups: dict[Hashable, list[fx.Node]] = {}
         for node in module.graph.find_nodes(op="call_function", target=LINEAR_BLOCKS):
             x, codes, _, least, bits, _ = arguments(node)
@@ -55,13 +63,16 @@ class _Packer:
             groups.setdefault(kind, []).append(node)
         for nodes in groups.values():
             self._linear(module, nodes)
+        for node in module.graph.find_nodes(op="call_function", target=EMBED_BLOCKS):
+            self._embed(module, node)
 
     def _embed(self, module: fx.GraphModule, node: fx.Node) -> None:
         *matrix, bits, index = arguments(node)
         packed = self._pack(module, [matrix], bits)
         with module.graph.inserting_before(node):
             held = self._constants(module, packed, matrix[0])
-            made = emit(module.graph, EMBED_PACKED, *held, index, bits, packed.block, packed.shape[1], like=node)
+            target = EMBED_ROUGH if self.rough else EMBED_PACKED
+            made = emit(module.graph, target, *held, index, bits, packed.block, packed.shape[1], like=node)
         _replace(node, made)
 
     def _linear(self, module: fx.GraphModule, nodes: list[fx.Node]) -> None:
@@ -73,7 +84,8 @@ class _Packer:
         with graph.inserting_before(first):
             held = self._constants(module, packed, matrices[0][0])
             columns = packed.shape[0]
-            whole = emit(graph, LINEAR_PACKED, first.args[0], *held, bits, packed.block, columns, like=first)
+            target = LINEAR_ROUGH if self.rough else LINEAR_PACKED
+            whole = emit(graph, target, first.args[0], *held, bits, packed.block, columns, like=first)
             whole.meta = {**first.meta, **whole.meta}
             at = 0
             for node in nodes:
@@ -91,7 +103,7 @@ class _Packer:
                 for parts in zip(*tensors, strict=True)
             )
             assert codes is not None and scale is not None
-            self.made[key] = pack(codes, scale, least, bits)
+            self.made[key] = (pack_tiles if self.rough else pack)(codes, scale, least, bits)
         return self.made[key]
 
     def _constants(self, module: fx.GraphModule, packed: Packed, like: fx.Node) -> list[fx.Node]:

@@ -18,7 +18,8 @@ ROUND = ("--quantize", "int4-symmetric", "--activations", "int8")  # as GenAI's 
 INSIDE, FP32 = "dcompile fp32, inside", "dcompile fp32"
 EXACT, INT4 = "dcompile int4 exact", "dcompile int4"
 SYMMETRIC_INSIDE, SYMMETRIC = "dcompile int4 symmetric, inside", "dcompile int4 symmetric"
-CPU, CPU_DRAFTS = "dcompile cpu int4", "dcompile cpu int4, a draft"
+CPU_EXACT, CPU = "dcompile cpu int4 exact", "dcompile cpu int4 symmetric"
+CPU_DRAFTS = f"{CPU}, three drafts"
 GENAI32, GENAI4, LLAMA = "GenAI fp32", "GenAI int4", "llama.cpp Q4_1"
 DRAFTED = ("code", "chat")  # kinds of prompts for which drafts are tuned
 
@@ -30,9 +31,10 @@ def drafting(kind: str) -> str:
 
 # Of the target `onnx`; where nothing is said, its loop is cut at steps: the form for a host that gives the caches.
 STEP = ("--loop", "step")
-OWN = ("--target", "cpu", "--quantize", "int4")  # the codes of the GGUF file, activations in floats
+OWN = ("--target", "cpu")  # the loop inside
 ARTIFACTS = {
-    CPU: OWN,
+    CPU_EXACT: (*OWN, "--quantize", "int4"),
+    CPU: (*OWN, *ROUND),
     INSIDE: (),
     FP32: STEP,
     EXACT: ("--quantize", "int4", *STEP),
@@ -43,7 +45,8 @@ ARTIFACTS = {
 
 
 RACED = {
-    CPU: (GENAI4, LLAMA, GENAI32),
+    CPU_EXACT: (GENAI4, LLAMA, GENAI32),
+    CPU: (GENAI4, LLAMA),
     CPU_DRAFTS: (GENAI4, CPU),
     FP32: (GENAI32,),
     INSIDE: (GENAI32,),
@@ -67,7 +70,7 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         for name, options in ARTIFACTS.items()
     }
     made[CPU_DRAFTS] = builds.artifact(
-        args.folder / "cpu-drafts", "recent_lookup", args.model, *OWN, "--set", "width=1"
+        args.folder / "cpu-drafts", "recent_lookup", args.model, *OWN, *ROUND, "--set", "width=3"
     )
     asked = prompts(made[FP32].folder)
     chosen, said = {}, []
@@ -88,7 +91,9 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     ratios = {
         "ar_int4_vs_genai": ratio(runs, CPU, GENAI4),
         "ar_int4_vs_llamacpp": ratio(runs, CPU, LLAMA),
-        "ar_int4_vs_genai_fp32": ratio(runs, CPU, GENAI32),
+        "ar_int4_exact_vs_genai": ratio(runs, CPU_EXACT, GENAI4),
+        "ar_int4_exact_vs_llamacpp": ratio(runs, CPU_EXACT, LLAMA),
+        "ar_int4_exact_vs_genai_fp32": ratio(runs, CPU_EXACT, GENAI32),
         "ar_int4_onnx_vs_genai": ratio(runs, SYMMETRIC, GENAI4),
         "ar_int4_inside_vs_genai": ratio(runs, SYMMETRIC_INSIDE, GENAI4),
         "ar_int4_codes_vs_genai": ratio(runs, INT4, GENAI4),
@@ -137,7 +142,7 @@ def over_weights(built: builds.Built, model: Path, name: str) -> float:
         count = int(tensor.n_elements)
         if name in (INSIDE, FP32):
             return count * 4
-        if not name.startswith(SYMMETRIC) or tensor.tensor_type not in bits:
+        if not name.startswith((SYMMETRIC, CPU)) or tensor.tensor_type not in bits:
             return int(tensor.n_bytes)
         return count * bits[tensor.tensor_type] // 8 + count // WIDE * 2  # a float16 for each block
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dcompile.backends.inductor.blocks import Packed, embed_packed, linear_packed, pack, unpack
+from dcompile.backends.inductor.tiles import embed_rough, linear_rough, pack_tiles, unpack_tiles
 from dcompile.models.blocks import Bits, Blocks, nearest
 from dcompile.ops import FLOOR, attend
 from tests.backends.harness import through
@@ -27,6 +28,11 @@ def packed(rows: int, inner: int, bits: str) -> Packed:
     return pack(part.codes, part.scale, part.least, part.bits)
 
 
+def tiled(rows: int, inner: int, bits: str) -> Packed:
+    part = matrix(rows, inner, bits)
+    return pack_tiles(part.codes, part.scale, part.least, part.bits)
+
+
 def matrix(rows: int, inner: int, bits: str) -> Blocks:
     return nearest(floats(rows, inner, seed=rows), cast("Bits", bits))
 
@@ -39,6 +45,23 @@ def products() -> Iterator[tuple[str, Case]]:
         part = packed(columns, inner, bits)
         call = partial(linear_packed, bits=part.bits, block=part.block, columns=columns)
         yield f"{bits} {columns}x{inner}, {rows} rows", (call, [floats(1, rows, inner), part.codes, part.steps])
+
+
+def rough_products() -> Iterator[tuple[str, Case]]:
+    """The same, with rows that are rounded on the way; their rounding is the operation's."""
+    for bits, (columns, inner), rows in product(
+        ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (37, 192)), (1, 2, 3, 8, 9, 13)
+    ):
+        part = tiled(columns, inner, bits)
+        call = partial(linear_rough, bits=part.bits, block=part.block, columns=columns)
+        yield f"rough {bits} {columns}x{inner}, {rows} rows", (call, [floats(1, rows, inner), part.codes, part.steps])
+
+
+def rough_rows() -> Iterator[tuple[str, Case]]:
+    for bits, inner in product(("int4", "int4-symmetric", "int8"), (32, 64, 160)):
+        part = tiled(21, inner, bits)
+        call = partial(embed_rough, bits=part.bits, block=part.block, inner=inner)
+        yield f"rough {bits} rows of {inner}", (call, [part.codes, part.steps, torch.tensor([[0, 16, 3], [20, 1, 5]])])
 
 
 def rows() -> Iterator[tuple[str, Case]]:
@@ -71,7 +94,7 @@ def attended(q: Tensor, *parts: Tensor) -> Tensor:
     return attend(q, k, list(parts[1::3]), list(parts[2::3]), 0.3)
 
 
-CASES = dict([*products(), *rows(), *attentions()])
+CASES = dict([*products(), *rough_products(), *rows(), *rough_rows(), *attentions()])
 
 
 @pytest.mark.slow
@@ -98,3 +121,6 @@ def test_packing_changes_no_weight(rows: int, inner: int, bits: str) -> None:
     assert part.shape == (rows, inner)
     weights = unpack(part.codes, part.steps, part.bits, part.block, rows, inner)
     assert torch.equal(weights, matrix(rows, inner, bits).floats)
+    part = tiled(rows, inner, bits)
+    weights = unpack_tiles(part.codes, part.steps, part.bits, rows)
+    assert torch.allclose(weights, matrix(rows, inner, bits).floats, atol=1e-6), "the offset is added last"

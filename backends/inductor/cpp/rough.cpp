@@ -1,0 +1,172 @@
+// Products with matrices in blocks that round what is multiplied to eight bits, block by block (`--activations int8`).
+// backends/inductor/blocks.py says how such matrices lie: sixteen columns in the lanes, four weights of each in a word.
+#include "vectors.h"
+
+#include <algorithm>
+#include <vector>
+
+#if defined(__AVX512VNNI__)
+#include <immintrin.h>
+#endif
+
+namespace dcompile {
+namespace {
+
+// Four products of bytes a lane, of `u` unsigned and of `s` signed, added to the sums.
+inline ints dot(ints total, ints u, ints s) {
+#if defined(__AVX512VNNI__)
+  return reinterpret_cast<ints>(_mm512_dpbusd_epi32(
+      reinterpret_cast<__m512i>(total), reinterpret_cast<__m512i>(u), reinterpret_cast<__m512i>(s)));
+#else
+  UNROLL for (int c = 0; c < 4; c++) total += ((u >> (8 * c)) & 255) * ((s << (24 - 8 * c)) >> 24);
+  return total;
+#endif
+}
+
+inline ints spread(int32_t x) { return ints{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+
+// Rows of x in bytes, four to a word; of each block its scale, and its scale times its sum.
+struct Rounded {
+  std::vector<int32_t> words;
+  std::vector<float> scales, sums;
+
+  Rounded(const float* x, int64_t rows, int64_t inner, int64_t block)
+      : words(rows * inner / 4), scales(rows * inner / block), sums(rows * inner / block) {
+    int8_t* out = reinterpret_cast<int8_t*>(words.data());
+    for (int64_t b = 0; b < rows * inner / block; b++) round(x + b * block, block, out + b * block, scales[b], sums[b]);
+  }
+
+  static void round(const float* x, int64_t block, int8_t* out, float& scale, float& total) {
+    floats far = {};
+    for (int64_t i = 0; i < block; i += LANES) {
+      const floats size = as_floats(as_ints(load<floats>(x + i)) & 0x7fffffff);
+      far = size > far ? size : far;
+    }
+    float most = 0;
+    for (int i = 0; i < LANES; i++) most = std::max(most, far[i]);
+    scale = most / 127;
+    const float turn = most > 0 ? 127 / most : 0;
+    ints sums = {};
+    for (int64_t i = 0; i < block; i += LANES) {
+      const floats raised = load<floats>(x + i) * turn + 12582912.0f;  // whole numbers, to the nearest
+      const ints q = as_ints(raised) - 0x4b400000;
+      sums += q;
+      for (int j = 0; j < LANES; j++) out[i + j] = static_cast<int8_t>(q[j]);
+    }
+    total = scale * sum(to_floats(sums));
+  }
+};
+
+struct Tiles {
+  const int32_t *codes, *steps;
+  int64_t columns, blocks, block;
+};
+
+// One tile of sixteen columns, some rows. Sums of whole numbers have no order.
+template <int ROWS, int BITS>
+void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) {
+  constexpr int APART = ROWS == 1 ? 4 : 1;  // sums that do not wait for each other
+  const int64_t vectors = w.block * BITS / 32, words = w.block / 4;
+  const int32_t* codes = w.codes + t * w.blocks * vectors * LANES;
+  const int32_t* steps = w.steps + t * w.blocks * LANES;
+  const int32_t* xs[ROWS];
+  UNROLL for (int r = 0; r < ROWS; r++) xs[r] = x.words.data() + (row + r) * w.blocks * words;
+  floats total[ROWS] = {};
+  for (int64_t b = 0; b < w.blocks; b++) {
+    ints sums[ROWS][APART] = {};
+    for (int64_t i = 0; i < vectors; i += 4) {
+      UNROLL for (int v = 0; v < 4; v++) {
+        const ints q = load<ints>(codes + (b * vectors + i + v) * LANES);
+        if (BITS == 4) {
+          const ints low = q & 0x0f0f0f0f, high = (q >> 4) & 0x0f0f0f0f;
+          UNROLL for (int r = 0; r < ROWS; r++) {
+            const int32_t* at = xs[r] + b * words + 2 * (i + v);
+            sums[r][v % APART] = dot(dot(sums[r][v % APART], low, spread(at[0])), high, spread(at[1]));
+          }
+        } else {
+          UNROLL for (int r = 0; r < ROWS; r++)
+            sums[r][v % APART] = dot(sums[r][v % APART], q, spread(xs[r][b * words + i + v]));
+        }
+      }
+    }
+    const ints pair = load<ints>(steps + b * LANES);
+    const floats scale = from_half(pair), least = from_half(pair >> 16);
+    UNROLL for (int r = 0; r < ROWS; r++) {
+      const int64_t at = (row + r) * w.blocks + b;
+      ints sum = sums[r][0];
+      UNROLL for (int a = 1; a < APART; a++) sum += sums[r][a];
+      total[r] += to_floats(sum) * (scale * x.scales[at]) + least * x.sums[at];
+    }
+  }
+  const int64_t some = std::min<int64_t>(LANES, w.columns - t * LANES);
+  for (int r = 0; r < ROWS; r++) {
+    if (some == LANES) store(out + (row + r) * w.columns + t * LANES, total[r]);
+    else std::copy_n(reinterpret_cast<const float*>(&total[r]), some, out + (row + r) * w.columns + t * LANES);
+  }
+}
+
+template <int BITS>
+void all(const Rounded& x, int64_t rows, const Tiles& w, float* out) {
+  constexpr decltype(&tile<1, BITS>) WAYS[] = {nullptr, tile<1, BITS>, tile<2, BITS>, tile<3, BITS>, tile<4, BITS>,
+                                               tile<5, BITS>, tile<6, BITS>, tile<7, BITS>, tile<8, BITS>};
+  const int64_t tiles = (w.columns + LANES - 1) / LANES;
+#pragma omp parallel for schedule(static) if (tiles > 2)
+  for (int64_t t = 0; t < tiles; t++)
+    for (int64_t r = 0; r < rows; r += 8) {
+      const int64_t some = std::min<int64_t>(rows - r, 8);
+      WAYS[some](x, r, w, t, out);
+    }
+}
+
+const int32_t* words(AtenTensorHandle t) { return reinterpret_cast<const int32_t*>(data(t)); }
+
+}  // namespace
+}  // namespace dcompile
+
+// x float32 [.., K], contiguous, rounded, times the transpose of a matrix [columns, K] in blocks: [.., columns].
+extern "C" AOTITorchError aoti_torch_cpu_linear_rough(
+    AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t columns,
+    AtenTensorHandle* made) {
+  using namespace dcompile;
+  int64_t axes, shape[8], rows = 1;
+  aoti_torch_get_dim(x, &axes);
+  std::copy_n(sizes(x), axes, shape);
+  for (int64_t i = 0; i + 1 < axes; i++) rows *= shape[i];
+  const int64_t inner = shape[axes - 1];
+  shape[axes - 1] = columns;
+  float* out = fresh(axes, shape, made);
+  const Rounded rounded(data(x), rows, inner, block);
+  const Tiles w{words(codes), words(steps), columns, inner / block, block};
+  bits == 4 ? all<4>(rounded, rows, w, out) : all<8>(rounded, rows, w, out);
+  return AOTI_TORCH_SUCCESS;
+}
+
+// Rows of such a matrix [.., inner] by index int64 [..], contiguous: [.., inner].
+extern "C" AOTITorchError aoti_torch_cpu_embed_rough(
+    AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t inner,
+    AtenTensorHandle* made) {
+  using namespace dcompile;
+  int64_t axes, shape[8], rows = 1;
+  aoti_torch_get_dim(index, &axes);
+  std::copy_n(sizes(index), axes, shape);
+  for (int64_t i = 0; i < axes; i++) rows *= shape[i];
+  shape[axes] = inner;
+  float* out = fresh(axes + 1, shape, made);
+  const int64_t* wanted = reinterpret_cast<const int64_t*>(data(index));
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(words(codes));
+  const int64_t blocks = inner / block, width = block * bits / 8;  // bytes of a column in a block
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t t = wanted[r] / LANES, lane = wanted[r] % LANES;
+    for (int64_t b = 0; b < blocks; b++) {
+      const ints pair = load<ints>(words(steps) + (t * blocks + b) * LANES);
+      const float scale = from_half(pair)[lane], least = from_half(pair >> 16)[lane];
+      const uint8_t* from = bytes + (t * blocks + b) * width * LANES + lane * 4;
+      for (int64_t k = 0; k < block; k++) {
+        const int64_t word = bits == 4 ? k / 8 : k / 4;
+        const int q = from[word * 4 * LANES + k % 4] >> (bits == 4 ? k % 8 / 4 * 4 : 0) & (bits == 4 ? 15 : 255);
+        out[r * inner + b * block + k] = q * scale + least;
+      }
+    }
+  }
+  return AOTI_TORCH_SUCCESS;
+}
