@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 import dcompile
 from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED
 from dcompile.backends.inductor.pack_blocks import PackBlocks
+from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.models.blocks import nearest
 from dcompile.passes.base import Stage, run_passes
 from dcompile.record import Recorder
@@ -35,23 +37,26 @@ def held() -> dict[str, Tensor]:
     return {name: tensor for name, tensor in parts.items() if tensor is not None}
 
 
-def test_layers_that_read_the_same_are_one_product() -> None:
+@pytest.mark.parametrize("rough", [False, True])
+def test_layers_that_read_the_same_are_one_product(rough: bool) -> None:
     tensors = held()
     recorder = Recorder(tensors)
     with recorder.recording():
         x, at = recorder.input("in_0", (1, 3, WIDE), torch.float32), recorder.input("in_1", (1, 2), torch.int64)
         matrices = {name: [tensors.get(f"{name}_{part}") for part in ("codes", "scale", "least")] for name in WIDTHS}
-        results = [torch.ops.dcompile.linear_blocks(x, *matrices[name], bits, False) for name, bits in WIDTHS.items()]
+        results = [torch.ops.dcompile.linear_blocks(x, *matrices[name], bits, rough) for name, bits in WIDTHS.items()]
         results.append(torch.ops.dcompile.embed_blocks(*matrices["head"], 8, at))
         program = program_of(recorder.finish(results))
     given = [torch.randn(1, 3, WIDE), torch.tensor([[6, 0]])]
     want = through("eager")(program.graphs[0].module, given)
     packed = run_passes(program, [Stage("inductor", (PackBlocks(),))])
     targets = [node.target for node in packed.graphs[0].module.graph.nodes]
-    assert targets.count(LINEAR_PACKED) == 3, "the first two are one"
-    assert targets.count(EMBED_PACKED) == 1
+    product, lookup = (LINEAR_ROUGH, EMBED_ROUGH) if rough else (LINEAR_PACKED, EMBED_PACKED)
+    assert targets.count(product) == 3, "the first two are one"
+    assert targets.count(lookup) == 1
     found = through("eager")(packed.graphs[0].module, given)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, want, strict=True))
+    assert all(torch.allclose(a, b, atol=0.2 if rough else 1e-5) for a, b in zip(found, want, strict=True))
+    assert torch.allclose(found[-1], want[-1], atol=1e-6), "what is looked up is not rounded"
 
 
 @pytest.mark.slow
@@ -62,6 +67,21 @@ def test_greedy_gives_the_oracles_tokens(bits: str, tmp_path: Path) -> None:
     assert [o.verdict for o in verify(tmp_path / "out", model, PROMPTS, max_new_tokens=16)] == ["same", "same"]
     matrices = [t for t in load_file(tmp_path / "out" / "weights.safetensors").values() if t.dim() > 1]
     assert {t.dtype for t in matrices} <= {torch.int32, torch.int64, torch.bool}, "no matrix in floats"
+
+
+@pytest.mark.slow
+def test_products_may_round_what_they_multiply(tmp_path: Path) -> None:
+    """Eight bits turn a near-tie at most; the first tokens of this model are none."""
+    model = write(tmp_path / "model")
+    options: dict[str, Any] = {"max_length": 64, "quantize": "int4", "rng": False}
+    made = dcompile.build("greedy", model, tmp_path / "rough", "cpu", activations="int8", **options)
+    assert made.manifest.quantized is not None and made.manifest.quantized.activations == "int8"
+    dcompile.build("greedy", model, tmp_path / "exact", "eager", **options)
+    rough, exact = (
+        dcompile.load(tmp_path / name, 1).generate(PROMPTS[0], max_new_tokens=4, eos_ids=[]).output_ids
+        for name in ("rough", "exact")
+    )
+    assert rough == exact
 
 
 @pytest.mark.slow
