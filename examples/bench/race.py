@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker import Worker
+
+REST = 0.3  # seconds between engines: threads of the one before may still wait for work, and take a processor
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def race(workers: Sequence[Worker], kind: str, prompts: list[list[int]], count: 
     for turn in range(rounds):
         prompt = prompts[turn % len(prompts)]
         for worker in workers:
+            time.sleep(REST)
             first = worker.ask(prompt, 1).seconds
             answer = worker.ask(prompt, count)
             run = Run(
