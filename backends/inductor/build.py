@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,7 +114,8 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
 
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
-    with torch.no_grad(), _quiet(), mended(), _scratch(graph) as scratch, kernels.linked():
+    linked = kernels.linked() if device == "cpu" else nullcontext()
+    with torch.no_grad(), _quiet(), mended(), linked, _scratch(graph) as scratch:
         held, produced = _compiled(graph, device, scratch)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = scratch / path.name

@@ -56,7 +56,8 @@ def _library() -> Path:
     """The folder of a static library, made where it is not yet; named after all that it is made of."""
     compiler = get_cpp_compiler()
     sources = sorted(SOURCES.iterdir())
-    text = "\n".join([compiler, *FLAGS, torch.__version__, *(s.read_text() for s in sources)])
+    made_of = [compiler, *FLAGS, torch.__version__, torch.backends.cpu.get_cpu_capability()]
+    text = "\n".join([*made_of, *(s.read_text() for s in sources)])
     folder = Path(cache_dir()) / "dcompile" / f"kernels-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

@@ -171,6 +171,8 @@ struct Attention {
   }
 };
 
+bool contiguous(AtenTensorHandle t) { return strides(t)[3] == 1 || sizes(t)[3] == 1; }
+
 Part part(AtenTensorHandle k, AtenTensorHandle v, AtenTensorHandle bias) {
   Part made{data(k), data(v), data(bias), sizes(k)[2], {}, {}, {}};
   std::copy_n(strides(k), 4, made.k_steps);
@@ -191,6 +193,8 @@ extern "C" AOTITorchError aoti_torch_cpu_attend(
   using namespace dcompile;
   const int64_t* shape = sizes(q);
   Attention all;
+  for (int64_t i = 0; i < k_count; i++)
+    if (!contiguous(k[i]) || !contiguous(v[i])) return AOTI_TORCH_FAILURE;
   for (int64_t i = 0; i < k_count; i++) all.parts.push_back(part(k[i], v[i], bias[i]));
   all.q = data(q), all.q_steps = strides(q);
   all.batch = shape[0], all.heads = shape[1], all.width = shape[2], all.dim = shape[3];
