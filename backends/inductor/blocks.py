@@ -22,7 +22,7 @@ MOST = 2048  # blocks of a row, for which the kernels have room
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """`codes` int32 [N, K/64, 16], or of four bits [N/2, K/64, 16], both rounded up; `steps` int32 [N · K/S + 16]."""
+    """A matrix [N, K] in blocks of S weights, as `pack` or `pack_tiles` lays it."""
 
     codes: Tensor
     steps: Tensor
@@ -32,7 +32,8 @@ class Packed:
 
 
 def pack(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int) -> Packed:
-    """A matrix as `dcompile.ops.from_blocks` takes it."""
+    """A matrix as `dcompile.ops.from_blocks` takes it: codes int32 [N, K/64, 16], or of four bits [N/2, K/64, 16], both
+    rounded up; steps int32 [N · K/S + 16]."""
     rows, block = codes.shape[0], block_size(codes.shape, bits)
     if bits == 4:
         codes = torch.stack([codes % 16, codes // 16], -1)

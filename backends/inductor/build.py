@@ -78,9 +78,8 @@ class Inductor(Backend):
             files[graph.name] = f"{graph.name}.pt2"
             constants = compile_graph(graph, self.device, folder / files[graph.name])
             extra[graph.name] = {"weights": _store(graph.name, constants, held)}
-        aligned = sorted(
-            held, key=lambda name: held[name].nbytes % weights.ALIGNMENT != 0
-        )  # one odd size moves the rest
+        # Those of an odd size last: what stands behind one would not be aligned.
+        aligned = sorted(held, key=lambda name: held[name].nbytes % weights.ALIGNMENT != 0)
         weights.save(folder / weights.FILE, {name: held[name] for name in aligned})
         ports.write(folder, program.graphs, extra)
         return files

@@ -22,14 +22,11 @@ class Executable:
         self._signatures = ports.read(folder)
         self._models = {name: aoti_load_package(str(folder / file)) for name, file in files.items()}
         self._weights: dict[str, Tensor] = load_file(folder / "weights.safetensors")
-        moved: set[str] = set()
         for name, model in self._models.items():
             device = model.get_metadata()["AOTI_DEVICE_KEY"]
             places: dict[str, str] = self._signatures[name].extra["weights"]
             for place in places.values():
-                # A copy: what is only mapped the system takes back while an app is idle, and reads anew behind it.
-                self._weights[place] = self._weights[place].to(device, copy=place not in moved)
-                moved.add(place)
+                self._weights[place] = self._weights[place].to(device)
             given = {constant: self._weights[place] for constant, place in places.items()}
             model.load_constants(given, check_full_update=True, user_managed=True)
         self._devices = {name: model.get_metadata()["AOTI_DEVICE_KEY"] for name, model in self._models.items()}

@@ -131,13 +131,11 @@ extern "C" AOTITorchError aoti_torch_cpu_linear_packed(
     AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t columns,
     AtenTensorHandle* made) {
   using namespace dcompile;
-  int64_t axes, shape[8], rows = 1;
-  aoti_torch_get_dim(x, &axes);
-  std::copy_n(sizes(x), axes, shape);
-  for (int64_t i = 0; i + 1 < axes; i++) rows *= shape[i];
-  const int64_t inner = shape[axes - 1], width = (inner + GROUP - 1) / GROUP * GROUP;
-  shape[axes - 1] = columns;
-  float* out = fresh(axes, shape, made);
+  Shape shape(x);
+  const int64_t last = shape.axes - 1, rows = shape.count(last);
+  const int64_t inner = shape.sizes[last], width = (inner + GROUP - 1) / GROUP * GROUP;
+  shape.sizes[last] = columns;
+  float* out = fresh(shape.axes, shape.sizes, made);
   const Matrix w = matrix(codes, steps, columns, inner, block);
   if (width == inner) {
     all(data(x), rows, width, w, bits, block, out);
@@ -154,12 +152,10 @@ extern "C" AOTITorchError aoti_torch_cpu_embed_packed(
     AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t inner,
     AtenTensorHandle* made) {
   using namespace dcompile;
-  int64_t axes, shape[8], rows = 1;
-  aoti_torch_get_dim(index, &axes);
-  std::copy_n(sizes(index), axes, shape);
-  for (int64_t i = 0; i < axes; i++) rows *= shape[i];
-  shape[axes] = inner;
-  float* out = fresh(axes + 1, shape, made);
+  Shape shape(index);
+  const int64_t rows = shape.count(shape.axes);
+  shape.sizes[shape.axes] = inner;
+  float* out = fresh(shape.axes + 1, shape.sizes, made);
   const int64_t* chosen_rows = reinterpret_cast<const int64_t*>(data(index));
   const Matrix w = matrix(codes, steps, 0, inner, block);
   Steps read;

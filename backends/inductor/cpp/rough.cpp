@@ -128,13 +128,11 @@ extern "C" AOTITorchError aoti_torch_cpu_linear_rough(
     AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t columns,
     AtenTensorHandle* made) {
   using namespace dcompile;
-  int64_t axes, shape[8], rows = 1;
-  aoti_torch_get_dim(x, &axes);
-  std::copy_n(sizes(x), axes, shape);
-  for (int64_t i = 0; i + 1 < axes; i++) rows *= shape[i];
-  const int64_t inner = shape[axes - 1];
-  shape[axes - 1] = columns;
-  float* out = fresh(axes, shape, made);
+  Shape shape(x);
+  const int64_t last = shape.axes - 1, rows = shape.count(last);
+  const int64_t inner = shape.sizes[last];
+  shape.sizes[last] = columns;
+  float* out = fresh(shape.axes, shape.sizes, made);
   const Rounded rounded(data(x), rows, inner, block);
   const Tiles w{words(codes), words(steps), columns, inner / block, block};
   bits == 4 ? all<4>(rounded, rows, w, out) : all<8>(rounded, rows, w, out);
@@ -146,12 +144,10 @@ extern "C" AOTITorchError aoti_torch_cpu_embed_rough(
     AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t inner,
     AtenTensorHandle* made) {
   using namespace dcompile;
-  int64_t axes, shape[8], rows = 1;
-  aoti_torch_get_dim(index, &axes);
-  std::copy_n(sizes(index), axes, shape);
-  for (int64_t i = 0; i < axes; i++) rows *= shape[i];
-  shape[axes] = inner;
-  float* out = fresh(axes + 1, shape, made);
+  Shape shape(index);
+  const int64_t rows = shape.count(shape.axes);
+  shape.sizes[shape.axes] = inner;
+  float* out = fresh(shape.axes + 1, shape.sizes, made);
   const int64_t* wanted = reinterpret_cast<const int64_t*>(data(index));
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(words(codes));
   const int64_t blocks = inner / block, width = block * bits / 8;  // bytes of a column in a block

@@ -100,7 +100,23 @@ inline const int64_t* strides(AtenTensorHandle tensor) {
   return at;
 }
 
-// A new float32 tensor of up to four axes, and where its numbers lie.
+// The axes of a tensor, with room for one more.
+struct Shape {
+  int64_t axes, sizes[8];
+
+  explicit Shape(AtenTensorHandle tensor) {
+    aoti_torch_get_dim(tensor, &axes);
+    memcpy(sizes, dcompile::sizes(tensor), axes * sizeof(int64_t));
+  }
+
+  int64_t count(int64_t upto) const {
+    int64_t n = 1;
+    for (int64_t i = 0; i < upto; i++) n *= sizes[i];
+    return n;
+  }
+};
+
+// A new float32 tensor of up to eight axes, and where its numbers lie.
 inline float* fresh(int64_t axes, const int64_t* shape, AtenTensorHandle* made) {
   int64_t steps[8];
   int64_t step = 1;
