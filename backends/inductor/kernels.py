@@ -27,6 +27,7 @@ NAME = "dcompile_kernels"
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-ffp-contract=fast", "-Wno-psabi")
 
 TENSOR, TENSORS, NUMBER, RESULT = "AtenTensorHandle", "const AtenTensorHandle*, int64_t", "int64_t", "AtenTensorHandle*"
+MATRIX = *[TENSOR] * 3, *[NUMBER] * 4  # three of them its form
 
 
 def _shim(name: str, *parameters: str) -> list[str]:
@@ -35,10 +36,10 @@ def _shim(name: str, *parameters: str) -> list[str]:
 
 SHIMS: dict[Any, list[str]] = {
     ATTEND: _shim("attend", TENSOR, *[TENSORS] * 3, "double"),
-    LINEAR_PACKED: _shim("linear_packed", *[TENSOR] * 3, *[NUMBER] * 3),
-    EMBED_PACKED: _shim("embed_packed", *[TENSOR] * 3, *[NUMBER] * 3),
-    LINEAR_ROUGH: _shim("linear_rough", *[TENSOR] * 3, *[NUMBER] * 3),
-    EMBED_ROUGH: _shim("embed_rough", *[TENSOR] * 3, *[NUMBER] * 3),
+    LINEAR_PACKED: _shim("linear_packed", *MATRIX),
+    EMBED_PACKED: _shim("embed_packed", *MATRIX),
+    LINEAR_ROUGH: _shim("linear_rough", *MATRIX),
+    EMBED_ROUGH: _shim("embed_rough", *MATRIX),
 }
 OPTIONS: dict[str, Any] = {"aot_inductor.custom_ops_to_c_shims": SHIMS, "aot_inductor.custom_op_libs": [NAME]}
 

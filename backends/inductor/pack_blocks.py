@@ -72,7 +72,7 @@ class _Packer:
         with module.graph.inserting_before(node):
             held = self._constants(module, packed, matrix[0])
             target = EMBED_ROUGH if self.rough else EMBED_PACKED
-            made = emit(module.graph, target, *held, index, bits, packed.block, packed.shape[1], like=node)
+            made = emit(module.graph, target, *held, index, *packed.form, packed.shape[1], like=node)
         _replace(node, made)
 
     def _linear(self, module: fx.GraphModule, nodes: list[fx.Node]) -> None:
@@ -85,7 +85,7 @@ class _Packer:
             held = self._constants(module, packed, matrices[0][0])
             columns = packed.shape[0]
             target = LINEAR_ROUGH if self.rough else LINEAR_PACKED
-            whole = emit(graph, target, first.args[0], *held, bits, packed.block, columns, like=first)
+            whole = emit(graph, target, first.args[0], *held, *packed.form, columns, like=first)
             whole.meta = {**first.meta, **whole.meta}
             at = 0
             for node in nodes:

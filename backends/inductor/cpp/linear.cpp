@@ -17,18 +17,21 @@ struct Matrix {
   const int32_t* codes;
   const int32_t* steps;
   int64_t columns, groups, blocks;
+  bool symmetric;
 };
 
 struct Steps {
-  alignas(64) float scale[MOST + LANES], least[MOST + LANES];
+  alignas(64) float scale[MOST + 2 * LANES], least[MOST + 2 * LANES];
 
-  void read(const Matrix& w, int64_t row) {
-    const int32_t* from = w.steps + row * w.blocks;
-    for (int64_t i = 0; i < w.blocks; i += LANES) {
-      const ints pair = load<ints>(from + i);
-      store(scale + i, from_half(pair));
-      store(least + i, from_half(pair >> 16));
-    }
+  // `middle`: the code of 0 in a symmetric matrix.
+  void read(const Matrix& w, int64_t row, float middle) {
+    const int64_t words = w.symmetric ? (w.blocks + 1) / 2 : w.blocks;
+    const int32_t* from = w.steps + row * words;
+    float* high = w.symmetric ? scale + words : least;
+    for (int64_t i = 0; i < words; i += LANES) store(scale + i, from_half(load<ints>(from + i)));
+    for (int64_t i = 0; i < words; i += LANES) store(high + i, from_half(load<ints>(from + i) >> 16));
+    if (w.symmetric)
+      for (int64_t i = 0; i < w.blocks; i += LANES) store(least + i, load<floats>(scale + i) * -middle);
     scale[w.blocks] = least[w.blocks] = 0;  // half of the last group may be none
   }
 };
@@ -46,7 +49,7 @@ void nibbles(const float* x, int64_t width, const Matrix& w, int64_t from, int64
   Steps steps[2];
   for (int64_t n = from; n < to; n += 2) {
     const int32_t* codes = w.codes + n / 2 * w.groups * LANES;
-    for (int64_t j = 0; j < 2; j++) steps[j].read(w, std::min(n + j, w.columns - 1));
+    for (int64_t j = 0; j < 2; j++) steps[j].read(w, std::min(n + j, w.columns - 1), 8);
     floats total[ROWS][2][2] = {};  // of each row and column, the even and the odd sixteens
     for (int64_t g = 0; g < w.groups; g++) {
       const ints q = load<ints>(codes + g * LANES);
@@ -83,13 +86,13 @@ void bytes(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t
   Steps steps;
   for (int64_t n = from; n < to; n++) {
     const int32_t* codes = w.codes + n * w.groups * LANES;
-    steps.read(w, n);
+    steps.read(w, n, 0);
     floats total[ROWS][2] = {};
     for (int64_t g = 0; g < w.groups; g++) {
       const ints q = load<ints>(codes + g * LANES);
       UNROLL for (int t = 0; t < 4; t++) {
         const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
-        const floats weights = byte(q, t) * spread(steps.scale[b]) + spread(steps.least[b]);
+        const floats weights = byte(q, t) * spread(steps.scale[b]);
         UNROLL for (int r = 0; r < ROWS; r++)
           total[r][t & 1] += weights * load<floats>(x + r * width + g * GROUP + LANES * t);
       }
@@ -118,9 +121,10 @@ void all(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits,
   }
 }
 
-Matrix matrix(AtenTensorHandle codes, AtenTensorHandle steps, int64_t columns, int64_t inner, int64_t block) {
+Matrix matrix(
+    AtenTensorHandle codes, AtenTensorHandle steps, int64_t columns, int64_t inner, int64_t block, bool symmetric) {
   const auto words = [](AtenTensorHandle t) { return reinterpret_cast<const int32_t*>(data(t)); };
-  return {words(codes), words(steps), columns, (inner + GROUP - 1) / GROUP, inner / block};
+  return {words(codes), words(steps), columns, (inner + GROUP - 1) / GROUP, inner / block, symmetric};
 }
 
 }  // namespace
@@ -128,15 +132,15 @@ Matrix matrix(AtenTensorHandle codes, AtenTensorHandle steps, int64_t columns, i
 
 // x float32 [.., K], contiguous, times the transpose of a matrix [columns, K] in blocks: [.., columns].
 extern "C" AOTITorchError aoti_torch_cpu_linear_packed(
-    AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t columns,
-    AtenTensorHandle* made) {
+    AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t symmetric,
+    int64_t columns, AtenTensorHandle* made) {
   using namespace dcompile;
   Shape shape(x);
   const int64_t last = shape.axes - 1, rows = shape.count(last);
   const int64_t inner = shape.sizes[last], width = (inner + GROUP - 1) / GROUP * GROUP;
   shape.sizes[last] = columns;
   float* out = fresh(shape.axes, shape.sizes, made);
-  const Matrix w = matrix(codes, steps, columns, inner, block);
+  const Matrix w = matrix(codes, steps, columns, inner, block, symmetric);
   if (width == inner) {
     all(data(x), rows, width, w, bits, block, out);
     return AOTI_TORCH_SUCCESS;
@@ -149,19 +153,19 @@ extern "C" AOTITorchError aoti_torch_cpu_linear_packed(
 
 // Rows of a matrix [.., inner] in blocks by index int64 [..], contiguous: [.., inner].
 extern "C" AOTITorchError aoti_torch_cpu_embed_packed(
-    AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t inner,
-    AtenTensorHandle* made) {
+    AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t symmetric,
+    int64_t inner, AtenTensorHandle* made) {
   using namespace dcompile;
   Shape shape(index);
   const int64_t rows = shape.count(shape.axes);
   shape.sizes[shape.axes] = inner;
   float* out = fresh(shape.axes + 1, shape.sizes, made);
   const int64_t* chosen_rows = reinterpret_cast<const int64_t*>(data(index));
-  const Matrix w = matrix(codes, steps, 0, inner, block);
+  const Matrix w = matrix(codes, steps, 0, inner, block, symmetric);
   Steps read;
   for (int64_t r = 0; r < rows; r++) {
     const int64_t n = chosen_rows[r];
-    read.read(w, n);
+    read.read(w, n, bits == 4 ? 8 : 0);
     for (int64_t at = 0; at < inner; at += LANES) {
       const int64_t g = at / GROUP, b = at / block;
       const int t = at % GROUP / LANES;

@@ -60,6 +60,17 @@ struct Rounded {
 struct Tiles {
   const int32_t *codes, *steps;
   int64_t columns, blocks, block;
+  bool symmetric;
+
+  int64_t words() const { return symmetric ? (blocks + 1) / 2 : blocks; }
+
+  // Of sixteen columns in a block. `middle`: the code of 0 in a symmetric matrix.
+  void read(int64_t tile, int64_t b, float middle, floats& scale, floats& least) const {
+    const bool high = b >= words();
+    const ints pair = load<ints>(steps + (tile * words() + (high ? b - words() : b)) * LANES);
+    scale = from_half(high ? pair >> 16 : pair);
+    least = symmetric ? scale * -middle : from_half(pair >> 16);
+  }
 };
 
 // One tile of sixteen columns, some rows. Sums of whole numbers have no order.
@@ -68,7 +79,6 @@ void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) 
   constexpr int APART = ROWS == 1 ? 4 : 1;  // sums that do not wait for each other
   const int64_t vectors = w.block * BITS / 32, words = w.block / 4;
   const int32_t* codes = w.codes + t * w.blocks * vectors * LANES;
-  const int32_t* steps = w.steps + t * w.blocks * LANES;
   const int32_t* xs[ROWS];
   UNROLL for (int r = 0; r < ROWS; r++) xs[r] = x.words.data() + (row + r) * w.blocks * words;
   floats total[ROWS] = {};
@@ -89,8 +99,8 @@ void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) 
         }
       }
     }
-    const ints pair = load<ints>(steps + b * LANES);
-    const floats scale = from_half(pair), least = from_half(pair >> 16);
+    floats scale, least;
+    w.read(t, b, 1 << (BITS - 1), scale, least);
     UNROLL for (int r = 0; r < ROWS; r++) {
       const int64_t at = (row + r) * w.blocks + b;
       ints sum = sums[r][0];
@@ -125,8 +135,8 @@ const int32_t* words(AtenTensorHandle t) { return reinterpret_cast<const int32_t
 
 // x float32 [.., K], contiguous, rounded, times the transpose of a matrix [columns, K] in blocks: [.., columns].
 extern "C" AOTITorchError aoti_torch_cpu_linear_rough(
-    AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t columns,
-    AtenTensorHandle* made) {
+    AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t symmetric,
+    int64_t columns, AtenTensorHandle* made) {
   using namespace dcompile;
   Shape shape(x);
   const int64_t last = shape.axes - 1, rows = shape.count(last);
@@ -134,15 +144,15 @@ extern "C" AOTITorchError aoti_torch_cpu_linear_rough(
   shape.sizes[last] = columns;
   float* out = fresh(shape.axes, shape.sizes, made);
   const Rounded rounded(data(x), rows, inner, block);
-  const Tiles w{words(codes), words(steps), columns, inner / block, block};
+  const Tiles w{words(codes), words(steps), columns, inner / block, block, symmetric != 0};
   bits == 4 ? all<4>(rounded, rows, w, out) : all<8>(rounded, rows, w, out);
   return AOTI_TORCH_SUCCESS;
 }
 
 // Rows of such a matrix [.., inner] by index int64 [..], contiguous: [.., inner].
 extern "C" AOTITorchError aoti_torch_cpu_embed_rough(
-    AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t inner,
-    AtenTensorHandle* made) {
+    AtenTensorHandle codes, AtenTensorHandle steps, AtenTensorHandle index, int64_t bits, int64_t block, int64_t symmetric,
+    int64_t inner, AtenTensorHandle* made) {
   using namespace dcompile;
   Shape shape(index);
   const int64_t rows = shape.count(shape.axes);
@@ -150,17 +160,18 @@ extern "C" AOTITorchError aoti_torch_cpu_embed_rough(
   float* out = fresh(shape.axes + 1, shape.sizes, made);
   const int64_t* wanted = reinterpret_cast<const int64_t*>(data(index));
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(words(codes));
-  const int64_t blocks = inner / block, width = block * bits / 8;  // bytes of a column in a block
+  const Tiles w{words(codes), words(steps), 0, inner / block, block, symmetric != 0};
+  const int64_t blocks = w.blocks, width = block * bits / 8;  // bytes of a column in a block
   for (int64_t r = 0; r < rows; r++) {
     const int64_t t = wanted[r] / LANES, lane = wanted[r] % LANES;
     for (int64_t b = 0; b < blocks; b++) {
-      const ints pair = load<ints>(words(steps) + (t * blocks + b) * LANES);
-      const float scale = from_half(pair)[lane], least = from_half(pair >> 16)[lane];
+      floats scale, least;
+      w.read(t, b, 1 << (bits - 1), scale, least);
       const uint8_t* from = bytes + (t * blocks + b) * width * LANES + lane * 4;
       for (int64_t k = 0; k < block; k++) {
         const int64_t word = bits == 4 ? k / 8 : k / 4;
         const int q = from[word * 4 * LANES + k % 4] >> (bits == 4 ? k % 8 / 4 * 4 : 0) & (bits == 4 ? 15 : 255);
-        out[r * inner + b * block + k] = q * scale + least;
+        out[r * inner + b * block + k] = q * scale[lane] + least[lane];
       }
     }
   }

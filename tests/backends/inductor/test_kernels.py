@@ -43,7 +43,7 @@ def products() -> Iterator[tuple[str, Case]]:
         ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (5, 160), (48, 192)), (1, 2, 3, 4, 9, 13)
     ):
         part = packed(columns, inner, bits)
-        call = partial(linear_packed, bits=part.bits, block=part.block, columns=columns)
+        call = partial(linear_packed, bits=part.bits, block=part.block, symmetric=part.symmetric, columns=columns)
         yield f"{bits} {columns}x{inner}, {rows} rows", (call, [floats(1, rows, inner), part.codes, part.steps])
 
 
@@ -53,21 +53,21 @@ def rough_products() -> Iterator[tuple[str, Case]]:
         ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (37, 192)), (1, 2, 3, 8, 9, 13)
     ):
         part = tiled(columns, inner, bits)
-        call = partial(linear_rough, bits=part.bits, block=part.block, columns=columns)
+        call = partial(linear_rough, bits=part.bits, block=part.block, symmetric=part.symmetric, columns=columns)
         yield f"rough {bits} {columns}x{inner}, {rows} rows", (call, [floats(1, rows, inner), part.codes, part.steps])
 
 
 def rough_rows() -> Iterator[tuple[str, Case]]:
     for bits, inner in product(("int4", "int4-symmetric", "int8"), (32, 64, 160)):
         part = tiled(21, inner, bits)
-        call = partial(embed_rough, bits=part.bits, block=part.block, inner=inner)
+        call = partial(embed_rough, bits=part.bits, block=part.block, symmetric=part.symmetric, inner=inner)
         yield f"rough {bits} rows of {inner}", (call, [part.codes, part.steps, torch.tensor([[0, 16, 3], [20, 1, 5]])])
 
 
 def rows() -> Iterator[tuple[str, Case]]:
     for bits, inner in product(("int4", "int4-symmetric", "int8"), (32, 64, 160)):
         part = packed(7, inner, bits)
-        call = partial(embed_packed, bits=part.bits, block=part.block, inner=inner)
+        call = partial(embed_packed, bits=part.bits, block=part.block, symmetric=part.symmetric, inner=inner)
         yield f"{bits} rows of {inner}", (call, [part.codes, part.steps, torch.tensor([[0, 6, 3], [1, 1, 5]])])
 
 
@@ -119,8 +119,8 @@ def test_kernels_give_what_their_operations_mean() -> None:
 def test_packing_changes_no_weight(rows: int, inner: int, bits: str) -> None:
     part = packed(rows, inner, bits)
     assert part.shape == (rows, inner)
-    weights = unpack(part.codes, part.steps, part.bits, part.block, rows, inner)
+    weights = unpack(part.codes, part.steps, *part.form, rows, inner)
     assert torch.equal(weights, matrix(rows, inner, bits).floats)
     part = tiled(rows, inner, bits)
-    weights = unpack_tiles(part.codes, part.steps, part.bits, rows)
+    weights = unpack_tiles(part.codes, part.steps, part.bits, part.symmetric, rows)
     assert torch.allclose(weights, matrix(rows, inner, bits).floats, atol=1e-6), "the offset is added last"
