@@ -28,6 +28,7 @@ from dcompile.backends.inductor.legalize import legalize
 from dcompile.backends.inductor.mend import mended
 from dcompile.backends.inductor.move import move
 from dcompile.backends.inductor.pack_blocks import PackBlocks
+from dcompile.backends.inductor.store_in_place import StoreInPlace
 from dcompile.diagnostic import Diagnostic
 from dcompile.passes.base import Stage
 from dcompile.passes.select_branches import SelectBranches
@@ -92,7 +93,7 @@ class CPU(Inductor):
     device = "cpu"
     quantises = (*Inductor.quantises, *BLOCKS)
     rounds = True
-    stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks())),)
+    stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks(), StoreInPlace())),)
 
 
 class CUDA(Inductor):

@@ -18,6 +18,7 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch.utils._filelock import FileLock
 
 from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED
+from dcompile.backends.inductor.store_in_place import OWN, STORE
 from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.diagnostic import error
 
@@ -36,6 +37,8 @@ def _shim(name: str, *parameters: str) -> list[str]:
 
 SHIMS: dict[Any, list[str]] = {
     ATTEND: _shim("attend", TENSOR, *[TENSORS] * 3, "double"),
+    OWN: _shim("own", TENSOR, NUMBER),
+    STORE: _shim("store", *[TENSOR] * 3, TENSORS),
     LINEAR_PACKED: _shim("linear_packed", *MATRIX),
     EMBED_PACKED: _shim("embed_packed", *MATRIX),
     LINEAR_ROUGH: _shim("linear_rough", *MATRIX),

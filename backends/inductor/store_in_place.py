@@ -1,0 +1,134 @@
+"""Rows that a loop stores into a cache are written into the memory of the cache, which the loop has for itself.
+
+before   while c = cache: … attend(q, [c, k]) …; c = scatter(c, 2, index, k)
+after    while c = own(cache, 7): … a = attend(q, [c, k]) …; c = store(c, index, k, after [a])
+
+What an operation of PyTorch gives may not share memory with what it takes, so a scatter copies all that it keeps. The
+kernel of `store` gives back its cache, changed: `after` are those who must have read it before, `own` is a copy that
+nobody else sees, each with a number of its own so that no two are one.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from dcompile.passes.base import Pass
+from dcompile.passes.edit import Loop, emit, loops, tidy
+from dcompile.passes.facts import ATTEND, ancestors, arguments, results
+from dcompile.program import WHILE, Program, modules
+
+aten = torch.ops.aten
+
+
+@torch.library.custom_op("dcompile::own", mutates_args=())
+def own(x: Tensor, number: int) -> Tensor:
+    """A copy of x, float32."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+@own.register_fake
+def _(x: Tensor, number: int) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("dcompile::store", mutates_args=())
+def store(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
+    """The cache [B, G, N, D] with rows [B, G, W, D] at the slots index int64 [B or 1, 1, W, 1] says; float32."""
+    return cache.scatter(2, index.expand(rows.shape), rows)
+
+
+@store.register_fake
+def _(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
+    return cache.new_empty(cache.shape)
+
+
+OWN = torch.ops.dcompile.own.default
+STORE = torch.ops.dcompile.store.default
+
+
+@dataclass(frozen=True)
+class StoreInPlace(Pass):
+    name: ClassVar[str] = "store-in-place"
+
+    def run(self, program: Program) -> Program:
+        numbers = count()
+        for graph in program.graphs:
+            for module in modules(graph.module):
+                owned: set[tuple[fx.Node, int]] = set()
+                for loop in loops(module):
+                    owned |= {(loop.node, at) for at in _rewrite(loop, owned, numbers)}
+            tidy(graph.module)
+        return program
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _rewrite(loop: Loop, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]) -> list[int]:
+    """Store in place what can be; which of the carried values now lie in memory that only the loop has."""
+    graph, carried, done = loop.body.graph, loop.carried, []
+    for at, (cache, scatter) in enumerate(zip(loop.places(loop.body), results(loop.body), strict=False)):
+        after = _readers(cache, scatter) if _stores(cache, scatter) else None
+        if after is None:
+            continue
+        _, _, index, rows = arguments(scatter)
+        with graph.inserting_before(scatter):
+            made = emit(graph, STORE, cache, index.args[0], rows, after, like=scatter)
+        scatter.replace_all_uses_with(made)
+        graph.erase_node(scatter)
+        if not _is_owned(carried[at], owned):
+            with loop.module.graph.inserting_before(loop.node):
+                carried[at] = emit(loop.module.graph, OWN, carried[at], next(numbers))
+        done.append(at)
+    loop.node.update_arg(2, tuple(carried))
+    return done
+
+
+def _is_owned(value: fx.Node, owned: set[tuple[fx.Node, int]]) -> bool:
+    """Whether a value is what a loop with memory of its own left there, and nobody else reads it."""
+    return value.target is operator.getitem and len(value.users) == 1 and arguments(value) in owned
+
+
+def _stores(cache: fx.Node, scatter: fx.Node) -> bool:
+    """Whether a value that a loop carries becomes itself with whole rows in some of its slots."""
+    if scatter.target is not aten.scatter.src or cache.meta["val"].dim() != 4:
+        return False
+    if cache.meta["val"].dtype is not torch.float32 or cache.meta["val"].device.type != "cpu":
+        return False
+    base, axis, index, rows = arguments(scatter)
+    if base is not cache or axis not in (2, -2) or index.target is not aten.expand.default:
+        return False
+    slots = index.args[0].meta["val"].shape
+    return len(slots) == 4 and slots[1] == slots[3] == 1 and index.meta["val"].shape == rows.meta["val"].shape
+
+
+def _readers(cache: fx.Node, scatter: fx.Node) -> list[fx.Node] | None:
+    """The operations that read a cache and must come before it changes; nothing, where that is not known."""
+    before = ancestors([scatter])
+    found = []
+    order = {node: i for i, node in enumerate(cache.graph.nodes)}
+    for reader in cache.users:
+        if reader is scatter:
+            continue
+        if reader.target is ATTEND and order[reader] < order[scatter]:
+            found.append(reader)
+        elif not (reader in before and (reader.target is WHILE or _only_for(reader, scatter))):
+            return None
+    return found
+
+
+def _only_for(reader: fx.Node, scatter: fx.Node) -> bool:
+    """Whether rows are gathered for what is stored alone: else they might be read anew for another, and later."""
+    node = reader
+    while node.target in (aten.gather.default, aten.where.self) and len(node.users) == 1:
+        (node,) = node.users
+        if node is scatter:
+            return True
+    return False
