@@ -1,9 +1,7 @@
 // Products with matrices in blocks that round what is multiplied to eight bits, block by block (`--activations int8`).
 // backends/inductor/blocks.py says how such matrices lie: sixteen columns in the lanes, four weights of each in a word.
-#include "vectors.h"
-
-#include <algorithm>
-#include <vector>
+#include "amx.h"
+#include "rough.h"
 
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
@@ -25,54 +23,6 @@ inline ints dot(ints total, ints u, ints s) {
 
 inline ints spread(int32_t x) { return ints{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 
-// Rows of x in bytes, four to a word; of each block its scale, and its scale times its sum.
-struct Rounded {
-  std::vector<int32_t> words;
-  std::vector<float> scales, sums;
-
-  Rounded(const float* x, int64_t rows, int64_t inner, int64_t block)
-      : words(rows * inner / 4), scales(rows * inner / block), sums(rows * inner / block) {
-    int8_t* out = reinterpret_cast<int8_t*>(words.data());
-    for (int64_t b = 0; b < rows * inner / block; b++) round(x + b * block, block, out + b * block, scales[b], sums[b]);
-  }
-
-  static void round(const float* x, int64_t block, int8_t* out, float& scale, float& total) {
-    floats far = {};
-    for (int64_t i = 0; i < block; i += LANES) {
-      const floats size = as_floats(as_ints(load<floats>(x + i)) & 0x7fffffff);
-      far = size > far ? size : far;
-    }
-    float most = 0;
-    for (int i = 0; i < LANES; i++) most = std::max(most, far[i]);
-    scale = most / 127;
-    const float turn = most > 0 ? 127 / most : 0;
-    ints sums = {};
-    for (int64_t i = 0; i < block; i += LANES) {
-      const floats raised = load<floats>(x + i) * turn + 12582912.0f;  // whole numbers, to the nearest
-      const ints q = as_ints(raised) - 0x4b400000;
-      sums += q;
-      for (int j = 0; j < LANES; j++) out[i + j] = static_cast<int8_t>(q[j]);
-    }
-    total = scale * sum(to_floats(sums));
-  }
-};
-
-struct Tiles {
-  const int32_t *codes, *steps;
-  int64_t columns, blocks, block;
-  bool symmetric;
-
-  int64_t words() const { return symmetric ? (blocks + 1) / 2 : blocks; }
-
-  // Of sixteen columns in a block. `middle`: the code of 0 in a symmetric matrix.
-  void read(int64_t tile, int64_t b, float middle, floats& scale, floats& least) const {
-    const bool high = b >= words();
-    const ints pair = load<ints>(steps + (tile * words() + (high ? b - words() : b)) * LANES);
-    scale = from_half(high ? pair >> 16 : pair);
-    least = symmetric ? scale * -middle : from_half(pair >> 16);
-  }
-};
-
 // One tile of sixteen columns, some rows. Sums of whole numbers have no order.
 template <int ROWS, int BITS>
 void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) {
@@ -80,7 +30,7 @@ void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) 
   const int64_t vectors = w.block * BITS / 32, words = w.block / 4;
   const int32_t* codes = w.codes + t * w.blocks * vectors * LANES;
   const int32_t* xs[ROWS];
-  UNROLL for (int r = 0; r < ROWS; r++) xs[r] = x.words.data() + (row + r) * w.blocks * words;
+  UNROLL for (int r = 0; r < ROWS; r++) xs[r] = x.words + (row + r) * w.blocks * words;
   floats total[ROWS] = {};
   for (int64_t b = 0; b < w.blocks; b++) {
     ints sums[ROWS][APART] = {};
@@ -105,14 +55,10 @@ void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) 
       const int64_t at = (row + r) * w.blocks + b;
       ints sum = sums[r][0];
       UNROLL for (int a = 1; a < APART; a++) sum += sums[r][a];
-      total[r] += to_floats(sum) * (scale * x.scales[at]) + least * x.sums[at];
+      total[r] += weighed(sum, scale, least, x.scales[at], x.sums[at]);
     }
   }
-  const int64_t some = std::min<int64_t>(LANES, w.columns - t * LANES);
-  for (int r = 0; r < ROWS; r++) {
-    if (some == LANES) store(out + (row + r) * w.columns + t * LANES, total[r]);
-    else std::copy_n(reinterpret_cast<const float*>(&total[r]), some, out + (row + r) * w.columns + t * LANES);
-  }
+  for (int r = 0; r < ROWS; r++) put(total[r], out, row + r, w, t);
 }
 
 template <int BITS>
@@ -126,6 +72,22 @@ void all(const Rounded& x, int64_t rows, const Tiles& w, float* out) {
       const int64_t some = std::min<int64_t>(rows - r, 8);
       WAYS[some](x, r, w, t, out);
     }
+}
+
+// As `all`, up to 32 rows at a time.
+template <int BITS>
+void all_by_amx(const Rounded& x, int64_t rows, const Tiles& w, float* out) {
+  const int64_t tiles = (w.columns + LANES - 1) / LANES;
+#pragma omp parallel if (tiles > 2)
+  {
+    const Amx unit(w.block);
+#pragma omp for schedule(static)
+    for (int64_t t = 0; t < tiles; t++)
+      for (int64_t r = 0; r < rows; r += 32) {
+        if (rows - r > 16) unit.multiply<BITS, 2>(x, r, std::min<int64_t>(rows - r, 32), w, t, out);
+        else unit.multiply<BITS, 1>(x, r, rows - r, w, t, out);
+      }
+  }
 }
 
 const int32_t* words(AtenTensorHandle t) { return reinterpret_cast<const int32_t*>(data(t)); }
@@ -143,9 +105,11 @@ extern "C" AOTITorchError aoti_torch_cpu_linear_rough(
   const int64_t inner = shape.sizes[last];
   shape.sizes[last] = columns;
   float* out = fresh(shape.axes, shape.sizes, made);
-  const Rounded rounded(data(x), rows, inner, block);
+  const bool amx = rows > 8 && Amx::usable(block);
+  const Rounded rounded(data(x), rows, amx ? (rows + LANES - 1) / LANES * LANES : rows, inner, block);
   const Tiles w{words(codes), words(steps), columns, inner / block, block, symmetric != 0};
-  bits == 4 ? all<4>(rounded, rows, w, out) : all<8>(rounded, rows, w, out);
+  const auto way = amx ? (bits == 4 ? all_by_amx<4> : all_by_amx<8>) : (bits == 4 ? all<4> : all<8>);
+  way(rounded, rows, w, out);
   return AOTI_TORCH_SUCCESS;
 }
 

@@ -41,13 +41,15 @@ extern "C" AOTITorchError aoti_torch_cpu_store(
   using namespace dcompile;
   const int64_t *shape = sizes(rows), *from = strides(rows), *to = strides(cache), *at = strides(index);
   const int64_t* slots = reinterpret_cast<const int64_t*>(data(index));
+  const int64_t of_rows = sizes(index)[0] == 1 ? 0 : at[0];
   float* kept = const_cast<float*>(data(cache));
+  const float* given = data(rows);
   for (int64_t b = 0; b < shape[0]; b++)
     for (int64_t g = 0; g < shape[1]; g++)
       for (int64_t w = 0; w < shape[2]; w++) {
-        const int64_t slot = slots[(sizes(index)[0] == 1 ? 0 : b * at[0]) + w * at[2]];
+        const int64_t slot = slots[b * of_rows + w * at[2]];
         copy(kept + b * to[0] + g * to[1] + slot * to[2],
-             data(rows) + b * from[0] + g * from[1] + w * from[2], shape[3], from[3]);
+             given + b * from[0] + g * from[1] + w * from[2], shape[3], from[3]);
       }
   return aoti_torch_new_tensor_handle(cache, made);
 }

@@ -50,7 +50,7 @@ def products() -> Iterator[tuple[str, Case]]:
 def rough_products() -> Iterator[tuple[str, Case]]:
     """The same, with rows that are rounded on the way; their rounding is the operation's."""
     for bits, (columns, inner), rows in product(
-        ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (37, 192)), (1, 2, 3, 8, 9, 13)
+        ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (37, 192)), (1, 2, 3, 8, 9, 16, 33)
     ):
         part = tiled(columns, inner, bits)
         call = partial(linear_rough, bits=part.bits, block=part.block, symmetric=part.symmetric, columns=columns)
