@@ -191,13 +191,13 @@ def compile(
         )  # fmt: skip
     watch.program("lower", "", program, time.perf_counter() - began)
     legal = (*_quantise(order, models), *backend.stages)
-    without = (*order.without, *(("capture-cache",) if order.loop == "step" and backend.in_place else ()))
+    without = (*order.without, *(("capture-cache",) if order.loop in backend.in_place else ()))
     with part("passes"):
         program = optimise(
             program, order.loop, legal=legal, without=without, limit=order.limit, observers=[watch.after_pass]
         )
     carried, whole = cache_traffic(program)
-    note = f"{carried:,} of {whole:,} bytes of keys and values are carried by the inner loop, and so copied each step"
+    note = f"{carried:,} of {whole:,} bytes of keys and values are copied each step, as a loop carries them"
     watch.tell(Step("caches", 0.0, note=note))
     return program
 
@@ -238,7 +238,7 @@ def capacity(order: Order, models: Iterable[Model]) -> int:
 def _overhang(strategy: Strategy, order: Order, backend: Backend) -> int:
     """Slots that chains of drafts need where a host keeps the caches: their rows are written there before it is known
     which of them stay."""
-    return overhang(strategy) if order.loop == "step" and order.batch == 1 and backend.in_place else 0
+    return overhang(strategy) if order.loop == "step" and order.batch == 1 and "step" in backend.in_place else 0
 
 
 def read(strategy: str | Path | Source, settings: Mapping[str, Any] | None = None) -> Strategy:

@@ -142,6 +142,28 @@ def _(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int, index: Tens
     return index.new_empty((*index.shape, codes.shape[-2] * block_size(codes.shape, bits)), dtype=torch.float32)
 
 
+@torch.library.custom_op("dcompile::own", mutates_args=())
+def own(x: Tensor, number: int) -> Tensor:
+    """A copy of x, float32."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+@own.register_fake
+def _(x: Tensor, number: int) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("dcompile::store", mutates_args=())
+def store(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
+    """The cache [B, G, N, D] with rows [B, G, W, D] at the slots index int64 [B or 1, 1, W, 1] says; float32."""
+    return cache.scatter(2, index.expand(rows.shape), rows)
+
+
+@store.register_fake
+def _(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
+    return cache.new_empty(cache.shape)
+
+
 def block_size(codes: Sequence[int], bits: int) -> int:
     """How many weights of a row share a scale, by the shape of their codes."""
     return codes[-1] * 8 // bits
@@ -165,3 +187,5 @@ EMBED_BLOCKS = torch.ops.dcompile.embed_blocks.default
 EXP_SUMS = torch.ops.dcompile.exp_sums.default
 BEST = torch.ops.dcompile.best.default
 BEST_TWO = torch.ops.dcompile.best_two.default
+OWN = torch.ops.dcompile.own.default
+STORE = torch.ops.dcompile.store.default

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-import dcompile.ops  # noqa: F401  (defines attend)
+from dcompile.ops import STORE
 from dcompile.program import COND, WHILE, Program, modules, submodules
 
 aten = torch.ops.aten
@@ -138,8 +138,8 @@ def reads_cache(node: fx.Node) -> bool:
 
 
 def cache_traffic(program: Program) -> tuple[int, int]:
-    """Bytes of keys and values that the innermost loop calling the model carries (a runtime copies them each turn),
-    and the bytes of all caches. Cut loops hand whole arrays to the host and are not counted."""
+    """Bytes of keys and values copied each step: what the innermost loop carries that calls the model, and does
+    not store in place; and the bytes of all caches. Cut loops hand whole arrays to the host and are not counted."""
     facts = program.facts
     whole = 2 * 4 * facts.layers * program.batch * facts.kv_heads * program.capacity * facts.head_dim
     carried = 0
@@ -147,7 +147,8 @@ def cache_traffic(program: Program) -> tuple[int, int]:
         for module in modules(graph.module):
             for node in module.graph.nodes:
                 if node.target is WHILE and _appends_or_rewrites(module, node):
-                    carried = max(carried, sum(_cache_bytes(v) for v in arguments(node)[2]))
+                    kept = results(inner_graph(module, arguments(node)[1]))
+                    carried = max(carried, sum(_cache_bytes(v) for v in kept if v.target is not STORE))
     return carried, whole
 
 

@@ -93,6 +93,7 @@ class CPU(Inductor):
 
     name = "cpu"
     device = "cpu"
+    in_place = ("inside", "block")
     quantises = (*Inductor.quantises, *BLOCKS)
     rounds = True
     stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks(), StoreInPlace())),)

@@ -18,9 +18,9 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch.utils._filelock import FileLock
 
 from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED
-from dcompile.backends.inductor.store_in_place import OWN, STORE
 from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.diagnostic import error
+from dcompile.ops import OWN, STORE
 
 ATTEND = torch.ops.dcompile.attend.default
 SOURCES = Path(__file__).with_name("cpp")

@@ -11,46 +11,21 @@ nobody else sees, each with a number of its own so that no two are one.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import ClassVar
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
+from dcompile.ops import OWN, STORE
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import Loop, emit, loops, tidy
 from dcompile.passes.facts import ATTEND, ancestors, arguments, results
 from dcompile.program import WHILE, Program, modules
 
 aten = torch.ops.aten
-
-
-@torch.library.custom_op("dcompile::own", mutates_args=())
-def own(x: Tensor, number: int) -> Tensor:
-    """A copy of x, float32."""
-    return x.clone(memory_format=torch.contiguous_format)
-
-
-@own.register_fake
-def _(x: Tensor, number: int) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@torch.library.custom_op("dcompile::store", mutates_args=())
-def store(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
-    """The cache [B, G, N, D] with rows [B, G, W, D] at the slots index int64 [B or 1, 1, W, 1] says; float32."""
-    return cache.scatter(2, index.expand(rows.shape), rows)
-
-
-@store.register_fake
-def _(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
-    return cache.new_empty(cache.shape)
-
-
-OWN = torch.ops.dcompile.own.default
-STORE = torch.ops.dcompile.store.default
 
 
 @dataclass(frozen=True)

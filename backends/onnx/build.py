@@ -41,7 +41,7 @@ class ONNX(Backend):
     stages: ClassVar[tuple[Stage, ...]] = (Stage("onnx", (AppendInAttention(), LiveSlots(), SinkHead())),)
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[tuple[str, ...]] = BLOCKS
-    in_place: ClassVar[bool] = True
+    in_place: ClassVar[tuple[str, ...]] = ("step",)  # into the host's
     rounds: ClassVar[bool] = True
 
     def chunk(self, models: Sequence[Loaded], batch: int, capacity: int) -> int | None:

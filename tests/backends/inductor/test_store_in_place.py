@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dcompile.backends.inductor.build import CPU
-from dcompile.backends.inductor.store_in_place import OWN, STORE, StoreInPlace
+from dcompile.backends.inductor.store_in_place import StoreInPlace
+from dcompile.ops import OWN, STORE
 from dcompile.passes.base import Stage, run_passes
 from dcompile.printing import text
 from dcompile.program import Program, modules
