@@ -142,7 +142,7 @@ def unalias(module: fx.GraphModule) -> None:
 def _distinct(module: fx.GraphModule, value: fx.Node, seen: set[object], before: fx.Node) -> fx.Node:
     """The value, or a copy of it if it may share memory with one in `seen`, which grows."""
     base = _base(value)
-    memory = base.target if base.op == "get_attr" else base
+    memory = id(attribute(module, str(base.target))) if base.op == "get_attr" else base  # a weight may have two names
     if memory in seen:
         return _clone(module.graph, value, before)
     seen.add(memory)

@@ -50,12 +50,13 @@ def _rewrite(loop: Loop, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]
     """Store in place what can be; which of the carried values now lie in memory that only the loop has."""
     graph, carried, done = loop.body.graph, loop.carried, []
     for at, (cache, scatter) in enumerate(zip(loop.places(loop.body), results(loop.body), strict=False)):
-        after = _readers(cache, scatter) if _stores(cache, scatter) else None
-        if after is None:
+        if not _stores(cache, scatter) or (after := _readers(cache, scatter)) is None:
             continue
         _, _, index, rows = arguments(scatter)
+        if (slots := _slots(loop, index)) is None:
+            continue
         with graph.inserting_before(scatter):
-            made = emit(graph, STORE, cache, index.args[0], rows, after, like=scatter)
+            made = emit(graph, STORE, cache, slots, rows, after, like=scatter)
         scatter.replace_all_uses_with(made)
         graph.erase_node(scatter)
         if not _is_owned(carried[at], owned):
@@ -64,6 +65,19 @@ def _rewrite(loop: Loop, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]
         done.append(at)
     loop.node.update_arg(2, tuple(carried))
     return done
+
+
+def _slots(loop: Loop, index: fx.Node) -> fx.Node | None:
+    """What an index is spread out of, in the loop's body: the slots [B or 1, 1, W, 1] of whole rows."""
+    outer = dict(zip(loop.places(loop.body)[len(loop.carried) :], loop.captured, strict=True)).get(index)
+    spread = outer or index
+    if spread.target is not aten.expand.default:
+        return None
+    slots: fx.Node = arguments(spread)[0]
+    shape = slots.meta["val"].shape
+    if len(shape) != 4 or shape[1] != 1 or shape[3] != 1:
+        return None
+    return slots if outer is None else loop.capture(slots)[1]
 
 
 def _is_owned(value: fx.Node, owned: set[tuple[fx.Node, int]]) -> bool:
@@ -78,10 +92,7 @@ def _stores(cache: fx.Node, scatter: fx.Node) -> bool:
     if cache.meta["val"].dtype is not torch.float32 or cache.meta["val"].device.type != "cpu":
         return False
     base, axis, index, rows = arguments(scatter)
-    if base is not cache or axis not in (2, -2) or index.target is not aten.expand.default:
-        return False
-    slots = index.args[0].meta["val"].shape
-    return len(slots) == 4 and slots[1] == slots[3] == 1 and index.meta["val"].shape == rows.meta["val"].shape
+    return base is cache and axis in (2, -2) and index.meta["val"].shape == rows.meta["val"].shape
 
 
 def _readers(cache: fx.Node, scatter: fx.Node) -> list[fx.Node] | None:

@@ -10,6 +10,7 @@ from dcompile.backends.eager.run import interpret
 from dcompile.backends.inductor.legalize import legalize
 from dcompile.backends.inductor.move import move
 from dcompile.program import Graph, modules
+from dcompile.record import Recorder
 from tests.backends import toys
 
 torch.set_num_threads(1)
@@ -59,6 +60,23 @@ def test_no_operand_is_handed_back_or_given_twice(graph: Graph) -> None:
             if node.target is torch.ops.higher_order.while_loop:
                 operands = [*node.args[2], *node.args[3]]
                 assert len(set(operands)) == len(operands)
+
+
+def test_a_weight_of_two_names_is_given_once() -> None:
+    """Once from outside, in another shape, and once from inside a loop."""
+    one, two = torch.ones(3), torch.ones(3)
+    recorder = Recorder({"one": one, "two": two})
+    with recorder.recording():
+        n = recorder.input("n", (1,), torch.int64)
+        outside = one.reshape(1, 3)
+        end = recorder.loop({"n": n}, lambda v: v["n"] < 3, lambda v: {"n": v["n"] + (outside + two).sum().long()})
+        module = recorder.finish([end["n"]])
+    for inner in modules(module):
+        if hasattr(inner, "two"):
+            inner.two = one  # type: ignore[assignment]
+    (loop,) = legalize(module).graph.find_nodes(op="call_function", target=torch.ops.higher_order.while_loop)
+    first, second = loop.args[3]  # type: ignore[misc]
+    assert aten.clone.default in (first.target, second.target)  # type: ignore[union-attr]
 
 
 def test_a_condition_of_one_element_becomes_a_scalar() -> None:

@@ -87,6 +87,21 @@ def read_behind(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
     return [first["cache"] + 1, second["cache"], second["sum"]]
 
 
+def at_one_place(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
+    """Rows that each turn stores anew, where a value from outside says."""
+    place = (4 - 3 * torch.arange(2)).reshape(1, 1, 2, 1).expand(*SHAPE[:2], 2, SHAPE[3])
+
+    def turn(v: Rows) -> Rows:
+        query, bias = torch.ones(*SHAPE[:2], 2, SHAPE[3]), torch.zeros(SHAPE[0], 1, 2, SHAPE[2])
+        seen = torch.ops.dcompile.attend(query, [v["cache"]], [v["cache"]], [bias], 1.0)
+        rows = torch.where((v["i"] != 1).reshape(1, 1, 1, 1), seen, torch.gather(v["cache"], 2, place))
+        return {"i": v["i"] + 1, "cache": torch.scatter(v["cache"], 2, place, rows)}
+
+    start = {"i": torch.zeros(1, dtype=torch.int64), "cache": cache}
+    out = recorder.loop(start, lambda v: v["i"] < n, turn)
+    return [out["cache"]]
+
+
 def nested(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
     """Two loops in a loop, the caches from turn to turn."""
 
@@ -100,7 +115,7 @@ def nested(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
 
 
 # How many stores there are in place, and how many copies to own.
-CASES = {one: (1, 1), two_of_one: (3, 2), read_behind: (2, 2), nested: (1, 1)}
+CASES = {one: (1, 1), two_of_one: (3, 2), read_behind: (2, 2), at_one_place: (1, 1), nested: (1, 1)}
 GIVEN = torch.arange(float(2 * 3 * 8 * 16)).reshape(SHAPE) / 100
 
 
