@@ -16,10 +16,12 @@ from dcompile.backends.inductor.pack_blocks import PackBlocks
 from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.models.blocks import nearest
 from dcompile.passes.base import Stage, run_passes
+from dcompile.printing import text
 from dcompile.record import Recorder
 from dcompile.verify import verify
 from tests.backends.harness import program_of, through
 from tests.cli.checkpoint import write
+from tests.passes.test_golden import HERE, check
 
 torch.set_num_threads(1)
 LLADA = Path(__file__).parents[2] / "conformance" / "models" / "tiny-llada"
@@ -38,7 +40,7 @@ def held() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("rough", [False, True])
-def test_layers_that_read_the_same_are_one_product(rough: bool) -> None:
+def test_layers_that_read_the_same_are_one_product(rough: bool, accept: bool) -> None:
     tensors = held()
     recorder = Recorder(tensors)
     with recorder.recording():
@@ -49,7 +51,10 @@ def test_layers_that_read_the_same_are_one_product(rough: bool) -> None:
         program = program_of(recorder.finish(results))
     given = [torch.randn(1, 3, WIDE), torch.tensor([[6, 0]])]
     want = through("eager")(program.graphs[0].module, given)
+    before = text(program)
     packed = run_passes(program, [Stage("inductor", (PackBlocks(),))])
+    name = "rough" if rough else "exact"
+    check(HERE / "pack-blocks" / f"{name}.txt", f"{before}\n---- pack-blocks\n\n{text(packed)}", accept)
     targets = [node.target for node in packed.graphs[0].module.graph.nodes]
     product, lookup = (LINEAR_ROUGH, EMBED_ROUGH) if rough else (LINEAR_PACKED, EMBED_PACKED)
     assert targets.count(product) == 3, "the first two are one"
