@@ -59,7 +59,7 @@ def _rewrite(loop: Loop, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]
             made = emit(graph, STORE, cache, slots, rows, after, like=scatter)
         scatter.replace_all_uses_with(made)
         graph.erase_node(scatter)
-        if not _is_owned(carried[at], owned):
+        if not _is_owned(carried[at], loop, owned):
             with loop.module.graph.inserting_before(loop.node):
                 carried[at] = emit(loop.module.graph, OWN, carried[at], next(numbers))
         done.append(at)
@@ -80,9 +80,12 @@ def _slots(loop: Loop, index: fx.Node) -> fx.Node | None:
     return slots if outer is None else loop.capture(slots)[1]
 
 
-def _is_owned(value: fx.Node, owned: set[tuple[fx.Node, int]]) -> bool:
-    """Whether a value is what a loop with memory of its own left there, and nobody else reads it."""
-    return value.target is operator.getitem and len(value.users) == 1 and arguments(value) in owned
+def _is_owned(value: fx.Node, loop: Loop, owned: set[tuple[fx.Node, int]]) -> bool:
+    """Whether a value is what a loop with memory of its own left there, and nobody reads it but this loop, once."""
+    if value.target is not operator.getitem or arguments(value) not in owned:
+        return False
+    twins = [user for user in arguments(value)[0].users if user.args[1:] == value.args[1:]]
+    return len(twins) == len(value.users) == [*loop.carried, *loop.captured].count(value) == 1
 
 
 def _stores(cache: fx.Node, scatter: fx.Node) -> bool:

@@ -39,8 +39,7 @@ class Run:
 
 def race(workers: Sequence[Worker], kind: str, prompts: list[list[int]], count: int, rounds: int) -> list[Run]:
     """Each round asks every engine for `count` tokens of the next prompt; before it, all of them once to warm up."""
-    for worker in workers:
-        worker.ask(prompts[0], 4)
+    workers = [worker for worker in workers if _answers(worker, prompts[0])]
     found = []
     for turn in range(rounds):
         prompt = prompts[turn % len(prompts)]
@@ -56,6 +55,18 @@ def race(workers: Sequence[Worker], kind: str, prompts: list[list[int]], count: 
             f"{kind} {turn + 1}: " + "  ".join(f"{r.engine} {r.speed:.1f}" for r in found[-len(workers) :]), flush=True
         )
     return found
+
+
+def _answers(worker: Worker, prompt: list[int]) -> bool:
+    """Whether an engine is there. Ours must be; another that dies is left out, and named."""
+    try:
+        worker.ask(prompt, 4)
+    except (RuntimeError, BrokenPipeError) as problem:
+        if worker.spec["engine"] == "dcompile":
+            raise
+        print(f"{worker.name} is left out: {problem}", flush=True)
+        return False
+    return True
 
 
 def median(runs: Sequence[Run], engine: str, what: Callable[[Run], float], kind: str | None = None) -> float:

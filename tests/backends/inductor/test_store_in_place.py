@@ -87,6 +87,20 @@ def read_behind(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
     return [first["cache"] + 1, second["cache"], second["sum"]]
 
 
+def taken_twice(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
+    """What one loop left is two caches of the next, which then differ."""
+    first = looped(recorder, cache, n, counted)
+
+    def turn(v: Rows) -> Rows:
+        rows = torch.ones(*SHAPE[:2], 1, SHAPE[3])
+        one, other = (stored(v[name], v["i"], rows * k) for k, name in enumerate(("one", "other")))
+        return {"i": v["i"] + 1, "one": one, "other": other}
+
+    start = {"i": torch.zeros(1, dtype=torch.int64), "one": first["cache"], "other": first["cache"]}
+    second = recorder.loop(start, lambda v: v["i"] < n, turn)
+    return [second["one"], second["other"]]
+
+
 def at_one_place(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
     """Rows that each turn stores anew, where a value from outside says."""
     place = (4 - 3 * torch.arange(2)).reshape(1, 1, 2, 1).expand(*SHAPE[:2], 2, SHAPE[3])
@@ -115,7 +129,7 @@ def nested(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
 
 
 # How many stores there are in place, and how many copies to own.
-CASES = {one: (1, 1), two_of_one: (3, 2), read_behind: (2, 2), at_one_place: (1, 1), nested: (1, 1)}
+CASES = {one: (1, 1), two_of_one: (3, 2), read_behind: (2, 2), taken_twice: (3, 3), at_one_place: (1, 1), nested: (1, 1)}
 GIVEN = torch.arange(float(2 * 3 * 8 * 16)).reshape(SHAPE) / 100
 
 
