@@ -129,7 +129,14 @@ def nested(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
 
 
 # How many stores there are in place, and how many copies to own.
-CASES = {one: (1, 1), two_of_one: (3, 2), read_behind: (2, 2), taken_twice: (3, 3), at_one_place: (1, 1), nested: (1, 1)}
+CASES = {
+    one: (1, 1),
+    two_of_one: (3, 2),
+    read_behind: (2, 2),
+    taken_twice: (3, 3),
+    at_one_place: (1, 1),
+    nested: (1, 1),
+}
 GIVEN = torch.arange(float(2 * 3 * 8 * 16)).reshape(SHAPE) / 100
 
 
