@@ -28,7 +28,7 @@ class Backend(ABC):
     stages: ClassVar[tuple[Stage, ...]] = ()
     loops: ClassVar[tuple[str, ...]] = ("inside", "block", "step")
     quantises: ClassVar[tuple[str, ...]] = ()  # the precisions of matrices that it can multiply with, beside float32
-    in_place: ClassVar[tuple[str, ...]] = ()  # forms of the loop that write into caches where they lie: none is copied
+    in_place: ClassVar[tuple[str, ...]] = ()  # forms of the loop that write into caches where they lie
     rounds: ClassVar[bool] = False  # whether such products may round what they multiply with
 
     def chunk(self, models: Sequence[Model], batch: int, capacity: int) -> int | None:

@@ -58,7 +58,7 @@ def looped(recorder: Recorder, cache: Tensor, n: Tensor, rows: Callable[[Rows], 
 
 
 def counted(v: Rows) -> Tensor:
-    return (v["sum"] + v["i"]).transpose(1, 2).transpose(1, 2)
+    return v["sum"] + v["i"]
 
 
 def kept(v: Rows) -> Tensor:
