@@ -27,6 +27,9 @@ from dcompile.program import WHILE, Program, modules
 
 aten = torch.ops.aten
 
+Around = dict[fx.GraphModule, Loop]
+"""The loop that a graph is the body of."""
+
 
 @dataclass(frozen=True)
 class StoreInPlace(Pass):
@@ -35,10 +38,11 @@ class StoreInPlace(Pass):
     def run(self, program: Program) -> Program:
         numbers = count()
         for graph in program.graphs:
+            around: Around = {loop.body: loop for module in modules(graph.module) for loop in loops(module)}
             for module in modules(graph.module):
                 owned: set[tuple[fx.Node, int]] = set()
                 for loop in loops(module):
-                    owned |= {(loop.node, at) for at in _rewrite(loop, owned, numbers)}
+                    owned |= {(loop.node, at) for at in _rewrite(loop, around, owned, numbers)}
             tidy(graph.module)
         return program
 
@@ -46,14 +50,14 @@ class StoreInPlace(Pass):
         return self.name
 
 
-def _rewrite(loop: Loop, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]) -> list[int]:
+def _rewrite(loop: Loop, around: Around, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]) -> list[int]:
     """Store in place what can be; which of the carried values now lie in memory that only the loop has."""
     graph, carried, done = loop.body.graph, loop.carried, []
     for at, (cache, scatter) in enumerate(zip(loop.places(loop.body), results(loop.body), strict=False)):
         if not _stores(cache, scatter) or (after := _readers(cache, scatter)) is None:
             continue
         _, _, index, rows = arguments(scatter)
-        if (slots := _slots(loop, index)) is None:
+        if (slots := _slots(loop.body, index, around)) is None:
             continue
         with graph.inserting_before(scatter):
             made = emit(graph, STORE, cache, slots, rows, after, like=scatter)
@@ -67,17 +71,18 @@ def _rewrite(loop: Loop, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]
     return done
 
 
-def _slots(loop: Loop, index: fx.Node) -> fx.Node | None:
-    """What an index is spread out of, in the loop's body: the slots [B or 1, 1, W, 1] of whole rows."""
-    outer = dict(zip(loop.places(loop.body)[len(loop.carried) :], loop.captured, strict=True)).get(index)
-    spread = outer or index
-    if spread.target is not aten.expand.default:
+def _slots(module: fx.GraphModule, index: fx.Node, around: Around) -> fx.Node | None:
+    """What an index is spread out of: the slots [B or 1, 1, W, 1] of whole rows, as the graph sees them. It may stand
+    outside of any number of loops."""
+    if index.target is aten.expand.default:
+        slots: fx.Node = arguments(index)[0]
+        shape = slots.meta["val"].shape
+        return slots if len(shape) == 4 and shape[1] == shape[3] == 1 else None
+    if (loop := around.get(module)) is None:
         return None
-    slots: fx.Node = arguments(spread)[0]
-    shape = slots.meta["val"].shape
-    if len(shape) != 4 or shape[1] != 1 or shape[3] != 1:
-        return None
-    return slots if outer is None else loop.capture(slots)[1]
+    captured = dict(zip(loop.places(module)[len(loop.carried) :], loop.captured, strict=True))
+    found = _slots(loop.module, captured[index], around) if index in captured else None
+    return loop.capture(found)[1] if found is not None else None
 
 
 def _is_owned(value: fx.Node, loop: Loop, owned: set[tuple[fx.Node, int]]) -> bool:

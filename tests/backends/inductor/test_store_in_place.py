@@ -103,7 +103,25 @@ def taken_twice(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
 
 def at_one_place(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
     """Rows that each turn stores anew, where a value from outside says."""
-    place = (4 - 3 * torch.arange(2)).reshape(1, 1, 2, 1).expand(*SHAPE[:2], 2, SHAPE[3])
+    return [stored_anew(recorder, cache, n, a_place())]
+
+
+def from_far(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
+    """The same in a loop of its own, the value from outside of both."""
+    place = a_place()
+
+    def turn(v: Rows) -> Rows:
+        return {"i": v["i"] + 1, "cache": stored_anew(recorder, v["cache"], n, place)}
+
+    out = recorder.loop({"i": torch.zeros(1, dtype=torch.int64), "cache": cache}, lambda v: v["i"] < 2, turn)
+    return [out["cache"]]
+
+
+def a_place() -> Tensor:
+    return (4 - 3 * torch.arange(2)).reshape(1, 1, 2, 1).expand(*SHAPE[:2], 2, SHAPE[3])
+
+
+def stored_anew(recorder: Recorder, cache: Tensor, n: Tensor, place: Tensor) -> Tensor:
 
     def turn(v: Rows) -> Rows:
         query, bias = torch.ones(*SHAPE[:2], 2, SHAPE[3]), torch.zeros(SHAPE[0], 1, 2, SHAPE[2])
@@ -112,8 +130,7 @@ def at_one_place(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
         return {"i": v["i"] + 1, "cache": torch.scatter(v["cache"], 2, place, rows)}
 
     start = {"i": torch.zeros(1, dtype=torch.int64), "cache": cache}
-    out = recorder.loop(start, lambda v: v["i"] < n, turn)
-    return [out["cache"]]
+    return recorder.loop(start, lambda v: v["i"] < n, turn)["cache"]
 
 
 def nested(recorder: Recorder, cache: Tensor, n: Tensor) -> list[Tensor]:
@@ -135,6 +152,7 @@ CASES = {
     read_behind: (2, 2),
     taken_twice: (3, 3),
     at_one_place: (1, 1),
+    from_far: (1, 1),
     nested: (1, 1),
 }
 GIVEN = torch.arange(float(2 * 3 * 8 * 16)).reshape(SHAPE) / 100
