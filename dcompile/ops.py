@@ -5,7 +5,8 @@ Backends either emit them directly or expand them (`passes/expand.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -142,26 +143,36 @@ def _(codes: Tensor, scale: Tensor, least: Tensor | None, bits: int, index: Tens
     return index.new_empty((*index.shape, codes.shape[-2] * block_size(codes.shape, bits)), dtype=torch.float32)
 
 
-@torch.library.custom_op("dcompile::own", mutates_args=())
+MEMORY = torch.library.Library("dcompile", "FRAGMENT")  # type: ignore[no-untyped-call]
+"""Operations on memory that a loop has for itself. Unlike all others they may give what they take, and change it."""
+
+
+def _on_memory(name: str, arguments: str, run: Callable[..., Tensor], fake: Callable[..., Tensor]) -> Any:
+    MEMORY.define(f"{name}({arguments}) -> Tensor")  # type: ignore[no-untyped-call]
+    MEMORY.impl(name, run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"dcompile::{name}", fake, lib=MEMORY)
+    return getattr(torch.ops.dcompile, name).default
+
+
 def own(x: Tensor, number: int) -> Tensor:
-    """A copy of x, float32."""
+    """A copy of x, float32; of several numbers, several copies."""
     return x.clone(memory_format=torch.contiguous_format)
 
 
-@own.register_fake
-def _(x: Tensor, number: int) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@torch.library.custom_op("dcompile::store", mutates_args=())
 def store(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
-    """The cache [B, G, N, D] with rows [B, G, W, D] at the slots index int64 [B or 1, 1, W, 1] says; float32."""
-    return cache.scatter(2, index.expand(rows.shape), rows)
+    """The cache [B, G, N, D] itself, with rows [B, G, W, D] at the slots index int64 [B or 1, 1, W, 1] says; float32.
+    `after`: who reads it before."""
+    return cache.scatter_(2, index.expand(rows.shape), rows)
 
 
-@store.register_fake
-def _(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
-    return cache.new_empty(cache.shape)
+def pick(which: Tensor, all: Sequence[Tensor]) -> Tensor:
+    """The tensor itself of a number int64 [1], among tensors of one shape and layout."""
+    return all[int(which)]
+
+
+def after(x: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """x itself, when the others have been computed."""
+    return x
 
 
 def block_size(codes: Sequence[int], bits: int) -> int:
@@ -187,5 +198,9 @@ EMBED_BLOCKS = torch.ops.dcompile.embed_blocks.default
 EXP_SUMS = torch.ops.dcompile.exp_sums.default
 BEST = torch.ops.dcompile.best.default
 BEST_TWO = torch.ops.dcompile.best_two.default
-OWN = torch.ops.dcompile.own.default
-STORE = torch.ops.dcompile.store.default
+OWN = _on_memory("own", "Tensor x, int number", own, lambda x, number: x.new_empty(x.shape))
+STORE = _on_memory(
+    "store", "Tensor cache, Tensor index, Tensor rows, Tensor[] after", store, lambda cache, *_: torch.empty_like(cache)
+)
+PICK = _on_memory("pick", "Tensor which, Tensor[] all", pick, lambda which, all: torch.empty_like(all[0]))
+AFTER = _on_memory("after", "Tensor x, Tensor[] others", after, lambda x, others: torch.empty_like(x))

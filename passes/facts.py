@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from dcompile.ops import STORE
+from dcompile.ops import AFTER, STORE
 from dcompile.program import COND, WHILE, Program, modules, submodules
 
 aten = torch.ops.aten
@@ -148,7 +148,7 @@ def cache_traffic(program: Program) -> tuple[int, int]:
             for node in module.graph.nodes:
                 if node.target is WHILE and _appends_or_rewrites(module, node):
                     kept = results(inner_graph(module, arguments(node)[1]))
-                    carried = max(carried, sum(_cache_bytes(v) for v in kept if v.target is not STORE))
+                    carried = max(carried, sum(_cache_bytes(v) for v in kept if v.target not in (STORE, AFTER)))
     return carried, whole
 
 
@@ -156,7 +156,7 @@ def _appends_or_rewrites(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a loop calls the model itself, for tokens (the prompt's chunks are stored by a loop of their own)."""
     body = inner_graph(module, arguments(node)[1])
     here = any(n.target is ATTEND for n in body.graph.nodes)
-    inner = any(n.target is WHILE for n in body.graph.nodes)
+    inner = any(n.target is WHILE and "tokens" in n.meta["carried"] for n in body.graph.nodes)
     return here and not inner and "tokens" in node.meta["carried"]
 
 

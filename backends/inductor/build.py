@@ -29,6 +29,7 @@ from dcompile.backends.inductor.legalize import legalize
 from dcompile.backends.inductor.mend import mended
 from dcompile.backends.inductor.move import move
 from dcompile.backends.inductor.pack_blocks import PackBlocks
+from dcompile.backends.inductor.roll_layers import RollLayers
 from dcompile.backends.inductor.store_in_place import StoreInPlace
 from dcompile.diagnostic import Diagnostic
 from dcompile.passes.base import Stage
@@ -96,7 +97,7 @@ class CPU(Inductor):
     in_place = ("inside", "block")
     quantises = (*Inductor.quantises, *BLOCKS)
     rounds = True
-    stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks(), StoreInPlace())),)
+    stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks(), StoreInPlace(), RollLayers())),)
 
 
 class CUDA(Inductor):

@@ -20,7 +20,7 @@ from torch.utils._filelock import FileLock
 from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED
 from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.diagnostic import error
-from dcompile.ops import OWN, STORE
+from dcompile.ops import AFTER, OWN, PICK, STORE
 
 ATTEND = torch.ops.dcompile.attend.default
 SOURCES = Path(__file__).with_name("cpp")
@@ -39,6 +39,8 @@ SHIMS: dict[Any, list[str]] = {
     ATTEND: _shim("attend", TENSOR, *[TENSORS] * 3, "double"),
     OWN: _shim("own", TENSOR, NUMBER),
     STORE: _shim("store", *[TENSOR] * 3, TENSORS),
+    PICK: _shim("pick", TENSOR, TENSORS),
+    AFTER: _shim("after", TENSOR, TENSORS),
     LINEAR_PACKED: _shim("linear_packed", *MATRIX),
     EMBED_PACKED: _shim("embed_packed", *MATRIX),
     LINEAR_ROUGH: _shim("linear_rough", *MATRIX),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -20,6 +21,7 @@ _recompute = SchedulerNode.recompute_size_and_body
 _place: Callable[[LoopBody, str], Any] = LoopBody.get_read_expr
 _depth: Callable[..., Any] = CppKernel.decide_parallel_depth
 _write_loop: Callable[[Any, ir.WhileLoop, bool], None] = CppWrapperCpu.codegen_while_loop
+_write_inputs: Callable[[Any, Any, Sequence[str], Sequence[str]], None] = CppWrapperCpu.codegen_subgraph_prefix
 
 
 @contextmanager
@@ -32,6 +34,7 @@ def mended() -> Iterator[None]:
         mock.patch.object(LoopBody, "get_read_expr", _place_if_read),
         mock.patch.object(CppKernel, "decide_parallel_depth", _depth_if_large),
         mock.patch.object(CppWrapperCpu, "codegen_while_loop", _name_views),
+        mock.patch.object(CppWrapperCpu, "codegen_subgraph_prefix", _refer_to_inputs),
         mock.patch.object(post_grad, "remove_noop_ops", partial(_remove_and_part, post_grad.remove_noop_ops)),
     ):
         yield
@@ -71,6 +74,23 @@ def _name_views(writer: Any, loop: ir.WhileLoop, stacked: bool = False) -> None:
     named = [mock.Mock(codegen_reference=mock.Mock(return_value=reference)) for reference in references]
     with mock.patch.object(loop, "additional_inputs", named):
         _write_loop(writer, loop, stacked)
+
+
+def _refer_to_inputs(writer: Any, subgraph: ir.Subgraph, given: Sequence[str], made: Sequence[str]) -> None:
+    """A loop makes new handles of all that it is given, hundreds of weights, each turn: here it has references to them,
+    where it does not hand them on."""
+    assert subgraph.graph is not None
+    inputs = subgraph.graph.graph_inputs
+    results = {result.get_name() for result in subgraph.graph.graph_outputs}
+    others: dict[str, str] = {}
+    for name, reference in zip(inputs, given, strict=True):
+        if reference.isidentifier() and reference not in made and name not in results:
+            writer.writeline(f"[[maybe_unused]] auto& {name} = {reference};")
+            writer.freed.add(name)  # by whoever owns it, not here
+        else:
+            others[name] = reference
+    rest = SimpleNamespace(graph=SimpleNamespace(graph_inputs={name: inputs[name] for name in others}))
+    _write_inputs(writer, rest, list(others.values()), made)
 
 
 def _remove_and_part(remove: Callable[[fx.Graph], None], graph: fx.Graph) -> None:

@@ -66,9 +66,9 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Place = Path | dict[str, str | Path]
 
 
-def build(name: str, target: str, loop: str, llama: Path, out: Path, batch: int = 1) -> Place:
+def build(name: str, target: str, loop: str, llama: Path, out: Path, batch: int = 1, models: Path = MODELS) -> Place:
     model, settings = LIBRARY[name]
-    place = llama if model == LLAMA else MODELS / model
+    place = llama if model == LLAMA else models / model
     places: Place = place
     if name in GUIDED:
         vocab = json.loads((place / "config.json").read_text())["vocab_size"]

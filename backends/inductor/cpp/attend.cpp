@@ -45,19 +45,16 @@ float soften(float* scores, int64_t count) {
   const int64_t whole = (count + LANES - 1) / LANES * LANES;
   std::fill(scores + count, scores + whole, -3.0e38f);
   floats most = load<floats>(scores), total = {};
-  for (int64_t i = LANES; i < whole; i += LANES) {
-    const floats next = load<floats>(scores + i);
-    most = next > most ? next : most;
-  }
-  float top = most[0];
-  for (int i = 1; i < LANES; i++) top = std::max(top, most[i]);
+  for (int64_t i = LANES; i < whole; i += LANES) most = larger(load<floats>(scores + i), most);
+  const float top = largest(most);
   for (int64_t i = 0; i < whole; i += LANES) {
     const floats weight = exp(load<floats>(scores + i) - top);
     store(scores + i, weight);
     total += weight;
   }
-  for (int64_t i = count; i < whole; i++) total[i % LANES] -= scores[i];
-  return 1 / sum(total);
+  float nobody = 0;
+  for (int64_t i = count; i < whole; i++) nobody += scores[i];
+  return 1 / (sum(total) - nobody);
 }
 
 struct Attention {
@@ -83,7 +80,7 @@ struct Attention {
       const int64_t step = parts[p].bias_steps[3], slots = parts[p].slots;
       int64_t from = -1;  // where the run began that is not yet over
       for (int64_t n = 0; n < slots; n++) {
-        if (step == 1 && n + LANES <= slots && uniform(load<floats>(bias + n) > above, from >= 0)) {
+        if (step == 1 && n + LANES <= slots && uniform(dcompile::above(load<floats>(bias + n), above), from >= 0)) {
           n += LANES - 1;
           continue;
         }

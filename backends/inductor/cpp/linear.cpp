@@ -45,7 +45,8 @@ inline floats chosen(floats, ints codes, floats scale, floats least) { return to
 // Rows of four bits lie in pairs: lane i holds weights i, i + 16, i + 32, i + 48 of a group of one, then of the other.
 template <int ROWS, int BLOCK>
 void nibbles(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
-  const floats ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const floats ramp = load<floats>(numbers);
   Steps steps[2];
   for (int64_t n = from; n < to; n += 2) {
     const int32_t* codes = w.codes + n / 2 * w.groups * LANES;

@@ -3,12 +3,48 @@
 #include "amx.h"
 #include "rough.h"
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 namespace dcompile {
 namespace {
+
+inline ints spread(int32_t x) { return ints{} + x; }
+
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+
+constexpr int MOST_ROWS = 4;  // whose sums registers can hold
+
+// What four vectors of codes add to the sums of rows x, in each lane. Two products of a byte and a code of four bits, and
+// eight such pairs, fit in sixteen bits.
+template <int ROWS, int BITS, int APART>
+inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], ints (&sums)[ROWS][APART]) {
+  const __m256i fours = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  UNROLL for (int half = 0; half < 2; half++) {
+    __m256i low[ROWS] = {}, high[ROWS] = {};
+    UNROLL for (int v = 0; v < 4; v++) {
+      const __m256i q = load<__m256i>(codes + v * LANES + half * LANES / 2);
+      const __m256i a = _mm256_and_si256(q, fours), b = _mm256_and_si256(_mm256_srli_epi16(q, 4), fours);
+      UNROLL for (int r = 0; r < ROWS; r++) {
+        const __m256i first = _mm256_set1_epi32(x[r][BITS == 4 ? 2 * v : v]);
+        const __m256i second = BITS == 4 ? _mm256_set1_epi32(x[r][2 * v + 1]) : first;
+        __m256i& of_b = BITS == 4 ? low[r] : high[r];
+        low[r] = _mm256_add_epi16(low[r], _mm256_maddubs_epi16(a, first));
+        of_b = _mm256_add_epi16(of_b, _mm256_maddubs_epi16(b, second));
+      }
+    }
+    UNROLL for (int r = 0; r < ROWS; r++) {
+      octet& sum = half ? sums[r][0].high : sums[r][0].low;
+      sum += reinterpret_cast<octet>(_mm256_madd_epi16(low[r], ones));
+      if (BITS == 8) sum += reinterpret_cast<octet>(_mm256_madd_epi16(high[r], ones)) << 4;
+    }
+  }
+}
+
+#else
+
+constexpr int MOST_ROWS = 8;
 
 // Four products of bytes a lane, of `u` unsigned and of `s` signed, added to the sums.
 inline ints dot(ints total, ints u, ints s) {
@@ -21,12 +57,26 @@ inline ints dot(ints total, ints u, ints s) {
 #endif
 }
 
-inline ints spread(int32_t x) { return ints{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+// What four vectors of codes add to the sums of rows x, in each lane.
+template <int ROWS, int BITS, int APART>
+inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], ints (&sums)[ROWS][APART]) {
+  UNROLL for (int v = 0; v < 4; v++) {
+    const ints q = load<ints>(codes + v * LANES);
+    const ints low = q & 0x0f0f0f0f, high = (q >> 4) & 0x0f0f0f0f;
+    UNROLL for (int r = 0; r < ROWS; r++) {
+      ints& sum = sums[r][v % APART];
+      if (BITS == 4) sum = dot(dot(sum, low, spread(x[r][2 * v])), high, spread(x[r][2 * v + 1]));
+      else sum = dot(sum, q, spread(x[r][v]));
+    }
+  }
+}
+
+#endif
 
 // One tile of sixteen columns, some rows. Sums of whole numbers have no order.
 template <int ROWS, int BITS>
 void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) {
-  constexpr int APART = ROWS == 1 ? 4 : 1;  // sums that do not wait for each other
+  constexpr int APART = ROWS == 1 ? 4 : 1;  // sums that do not wait for each other, where an instruction adds to them
   const int64_t vectors = w.block * BITS / 32, words = w.block / 4;
   const int32_t* codes = w.codes + t * w.blocks * vectors * LANES;
   const int32_t* xs[ROWS];
@@ -34,20 +84,9 @@ void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) 
   floats total[ROWS] = {};
   for (int64_t b = 0; b < w.blocks; b++) {
     ints sums[ROWS][APART] = {};
-    for (int64_t i = 0; i < vectors; i += 4) {
-      UNROLL for (int v = 0; v < 4; v++) {
-        const ints q = load<ints>(codes + (b * vectors + i + v) * LANES);
-        if (BITS == 4) {
-          const ints low = q & 0x0f0f0f0f, high = (q >> 4) & 0x0f0f0f0f;
-          UNROLL for (int r = 0; r < ROWS; r++) {
-            const int32_t* at = xs[r] + b * words + 2 * (i + v);
-            sums[r][v % APART] = dot(dot(sums[r][v % APART], low, spread(at[0])), high, spread(at[1]));
-          }
-        } else {
-          UNROLL for (int r = 0; r < ROWS; r++)
-            sums[r][v % APART] = dot(sums[r][v % APART], q, spread(xs[r][b * words + i + v]));
-        }
-      }
+    for (int64_t i = 0; i < vectors; i += 4, codes += 4 * LANES) {
+      multiply<ROWS, BITS, APART>(codes, xs, sums);
+      UNROLL for (int r = 0; r < ROWS; r++) xs[r] += BITS == 4 ? 8 : 4;
     }
     floats scale, least;
     w.read(t, b, 1 << (BITS - 1), scale, least);
@@ -68,8 +107,8 @@ void all(const Rounded& x, int64_t rows, const Tiles& w, float* out) {
   const int64_t tiles = (w.columns + LANES - 1) / LANES;
 #pragma omp parallel for schedule(static) if (tiles > 2)
   for (int64_t t = 0; t < tiles; t++)
-    for (int64_t r = 0; r < rows; r += 8) {
-      const int64_t some = std::min<int64_t>(rows - r, 8);
+    for (int64_t r = 0; r < rows; r += MOST_ROWS) {
+      const int64_t some = std::min<int64_t>(rows - r, MOST_ROWS);
       WAYS[some](x, r, w, t, out);
     }
 }

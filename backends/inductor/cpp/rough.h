@@ -28,12 +28,8 @@ class Rounded {
  private:
   static void round(const float* x, int64_t block, int8_t* out, float& scale, float& total) {
     floats far = {};
-    for (int64_t i = 0; i < block; i += LANES) {
-      const floats size = as_floats(as_ints(load<floats>(x + i)) & 0x7fffffff);
-      far = size > far ? size : far;
-    }
-    float most = 0;
-    for (int i = 0; i < LANES; i++) most = std::max(most, far[i]);
+    for (int64_t i = 0; i < block; i += LANES) far = larger(as_floats(as_ints(load<floats>(x + i)) & 0x7fffffff), far);
+    const float most = largest(far);
     scale = most / 127;
     const float turn = most > 0 ? 127 / most : 0;
     ints sums = {};

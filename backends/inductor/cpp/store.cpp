@@ -1,5 +1,6 @@
 // What a loop keeps: memory of its own (`dcompile::own`), and rows that are written into it (`dcompile::store`,
-// backends/inductor/store_in_place.py).
+// backends/inductor/store_in_place.py); and tensors that are handed on as they are (`dcompile::pick`, `dcompile::after`,
+// roll_layers.py).
 #include "vectors.h"
 
 namespace dcompile {
@@ -52,4 +53,16 @@ extern "C" AOTITorchError aoti_torch_cpu_store(
              given + b * from[0] + g * from[1] + w * from[2], shape[3], from[3]);
       }
   return aoti_torch_new_tensor_handle(cache, made);
+}
+
+// The tensor itself of a number int64 [1].
+extern "C" AOTITorchError aoti_torch_cpu_pick(
+    AtenTensorHandle which, const AtenTensorHandle* all, int64_t, AtenTensorHandle* made) {
+  return aoti_torch_new_tensor_handle(all[*reinterpret_cast<const int64_t*>(dcompile::data(which))], made);
+}
+
+// x itself.
+extern "C" AOTITorchError aoti_torch_cpu_after(
+    AtenTensorHandle x, const AtenTensorHandle*, int64_t, AtenTensorHandle* made) {
+  return aoti_torch_new_tensor_handle(x, made);
 }

@@ -19,8 +19,42 @@ namespace dcompile {
 
 constexpr int LANES = 16;
 
+// Two vectors as one: a compiler keeps what is wider than the machine's own vectors in memory, not in registers.
+template <class H, class T>
+struct Two {
+  static constexpr int HALF = sizeof(H) / sizeof(T);
+
+  H low, high;
+
+  T operator[](int i) const { return i < HALF ? low[i] : high[i - HALF]; }
+  Two& operator+=(Two other) { return *this = *this + other; }
+
+#define BOTH(op)                                                                            \
+  friend Two operator op(Two a, Two b) { return {a.low op b.low, a.high op b.high}; }       \
+  friend Two operator op(Two a, T b) { return {a.low op b, a.high op b}; }                  \
+  friend Two operator op(T a, Two b) { return {a op b.low, a op b.high}; }
+  BOTH(+) BOTH(-) BOTH(*) BOTH(&) BOTH(|) BOTH(<<) BOTH(>>)
+#undef BOTH
+};
+
+typedef float four __attribute__((vector_size(16)));
+typedef int32_t quads __attribute__((vector_size(16)));
+
+#if defined(__AVX__)
+typedef float eight __attribute__((vector_size(32)));
+typedef int32_t octet __attribute__((vector_size(32)));
+#else
+typedef Two<four, float> eight;
+typedef Two<quads, int32_t> octet;
+#endif
+
+#if defined(__AVX512F__)
 typedef float floats __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
+#else
+typedef Two<eight, float> floats;
+typedef Two<octet, int32_t> ints;
+#endif
 
 template <class V>
 inline V load(const void* from) {
@@ -38,15 +72,36 @@ inline floats as_floats(ints bits) { return load<floats>(&bits); }
 
 inline ints as_ints(floats bits) { return load<ints>(&bits); }
 
-inline floats to_floats(ints v) { return __builtin_convertvector(v, floats); }
+// Lane by lane, of a vector of the machine's or of halves.
+template <class To, class From>
+inline To turned(From v) {
+  if constexpr (requires { v.low; }) return {turned<decltype(To::low)>(v.low), turned<decltype(To::high)>(v.high)};
+  else return __builtin_convertvector(v, To);
+}
 
-inline floats spread(float x) { return floats{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+inline floats to_floats(ints v) { return turned<floats>(v); }
 
-typedef float four __attribute__((vector_size(16)));
-typedef int32_t quads __attribute__((vector_size(16)));
+template <class V, class T>
+inline auto above(V v, T than) {
+  if constexpr (requires { v.low; }) return Two<decltype(above(v.low, than)), int32_t>{above(v.low, than), above(v.high, than)};
+  else return v > than;
+}
+
+template <class V>
+inline V larger(V a, V b) {
+  if constexpr (requires { a.low; }) return {larger(a.low, b.low), larger(a.high, b.high)};
+  else return a > b ? a : b;
+}
+
+inline floats spread(float x) { return floats{} + x; }
+
+inline float largest(floats v) {
+  float most = v[0];
+  for (int i = 1; i < LANES; i++) most = v[i] > most ? v[i] : most;
+  return most;
+}
 
 inline four fold(floats v) {
-  typedef float eight __attribute__((vector_size(32)));
   const eight h = load<eight>(&v) + load<eight>(reinterpret_cast<const char*>(&v) + 32);
   return load<four>(&h) + load<four>(reinterpret_cast<const char*>(&h) + 16);
 }
@@ -79,7 +134,7 @@ inline floats exp(floats x) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   const floats raised = as_floats(as_ints(p) + (as_ints(shifted) << 23));
-  return as_floats(as_ints(raised) & (x > -87.0f));
+  return as_floats(as_ints(raised) & above(x, -87.0f));
 }
 
 inline const float* data(AtenTensorHandle tensor) {
