@@ -7,7 +7,7 @@ offsets are float16, as in GGUF. Codes lie as ONNX Runtime's MatMulNBits wants t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,10 +22,12 @@ WIDE = 64  # of a block that is rounded here to steps around 0: half as many sca
 Q4_0, Q4_1, Q8_0 = 2, 3, 8  # ggml's numbers
 BYTES = {Q4_0: 18, Q4_1: 20, Q8_0: 34}  # of a block
 PIECE = 4096  # blocks at a time, which a processor's cache holds
-ROUNDED = 1 << 22  # weights that are rounded at a time: a matrix of a head would need seven times its memory
+ROUNDED = 1 << 20  # weights that are rounded at a time, which a processor's cache holds
 SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)  # how much of a block's range codes may cover; the best one is taken
 
 Bits = Literal["int4", "int4-symmetric", "int8"]
+Steps = tuple[Tensor, Tensor | None]
+"""Scales [N, K/S] and, where they do not go around 0, the least weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,46 +127,44 @@ def _nearest(blocks: Tensor, bits: Bits) -> Blocks:
         codes = (_steps(blocks, scale).round().clamp(-127, 127) + 128).to(torch.uint8)
         return Blocks(codes, scale.half(), None, 8)
     if bits == "int4":
-        return _best(blocks, (_between(blocks, share) for share in SHRINK))
-    return _best(blocks, (_around(blocks, share, codes) for share in SHRINK for codes in (7, -8)))
+        return _best(blocks, [_between(blocks, share) for share in SHRINK])
+    farthest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
+    # Of sixteen steps around 0 the last, 7 or -8, means a share of each block's weight that is farthest from 0.
+    return _best(blocks, [(_half(farthest * share / end), None) for share in SHRINK for end in (7, -8)])
 
 
-def _best(blocks: Tensor, ways: Iterator[Blocks]) -> Blocks:
-    """Of each block the way whose squared error is smallest, of equal ones the first."""
-    best = next(ways)
-    least_error = _error(blocks, best)
-    for found in ways:
-        error = _error(blocks, found)
-        better = error < least_error
-        best = Blocks(
-            torch.where(better.unsqueeze(-1), found.codes, best.codes),
-            torch.where(better, found.scale, best.scale),
-            None if best.least is None or found.least is None else torch.where(better, found.least, best.least),
-            best.bits,
-        )
-        least_error = torch.minimum(error, least_error)
-    return best
-
-
-def _error(blocks: Tensor, found: Blocks) -> Tensor:
-    return (found.floats.reshape(blocks.shape) - blocks).square().sum(-1)
-
-
-def _between(blocks: Tensor, share: float) -> Blocks:
+def _between(blocks: Tensor, share: float) -> Steps:
     """Sixteen steps over the middle `share` of each block's range."""
     low, high = blocks.amin(-1), blocks.amax(-1)
     middle, reach = (low + high) / 2, (high - low) / 2 * share
-    scale, least = _half(2 * reach / 15), _half(middle - reach)
-    codes = _steps(blocks - least.unsqueeze(-1), scale).round().clamp(0, 15)
-    return Blocks(pack(codes.to(torch.uint8)), scale.half(), least.half(), 4)
+    return _half(2 * reach / 15), _half(middle - reach)
 
 
-def _around(blocks: Tensor, share: float, end: int) -> Blocks:
-    """Sixteen steps around 0, of which `end`, 7 or -8, means `share` of each block's weight that is farthest from 0."""
-    farthest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
-    scale = _half(farthest * share / end)
-    codes = _steps(blocks, scale).round().clamp(-8, 7) + 8
-    return Blocks(pack(codes.to(torch.uint8)), scale.half(), None, 4)
+def _best(blocks: Tensor, ways: Sequence[Steps]) -> Blocks:
+    """Of each block the way whose squared error is smallest, of equal ones the first."""
+    (scale, least), *others = ways
+    smallest = _error(blocks, scale, least)
+    for other_scale, other_least in others:
+        error = _error(blocks, other_scale, other_least)
+        better = error < smallest
+        scale = torch.where(better, other_scale, scale)
+        least = torch.where(better, other_least, least) if least is not None and other_least is not None else None
+        smallest = torch.minimum(error, smallest)
+    codes = pack((_codes(blocks, scale, least) + (8 if least is None else 0)).to(torch.uint8))
+    return Blocks(codes, scale.half(), None if least is None else least.half(), 4)
+
+
+def _error(blocks: Tensor, scale: Tensor, least: Tensor | None) -> Tensor:
+    meant = _codes(blocks, scale, least).mul_(scale.unsqueeze(-1))
+    meant = meant if least is None else meant.add_(least.unsqueeze(-1))
+    return meant.sub_(blocks).square_().sum(-1)
+
+
+def _codes(blocks: Tensor, scale: Tensor, least: Tensor | None) -> Tensor:
+    """The nearest of sixteen steps, as numbers: from -8 around 0, from 0 above a least weight."""
+    if least is None:
+        return _steps(blocks, scale).round_().clamp_(-8, 7)
+    return _steps(blocks - least.unsqueeze(-1), scale).round_().clamp_(0, 15)
 
 
 def _steps(blocks: Tensor, scale: Tensor) -> Tensor:
