@@ -16,29 +16,33 @@ inline ints spread(int32_t x) { return ints{} + x; }
 
 constexpr int MOST_ROWS = 4;  // whose sums registers can hold
 
-// What four vectors of codes add to the sums of rows x, in each lane. Two products of a byte and a code of four bits, and
-// eight such pairs, fit in sixteen bits.
-template <int ROWS, int BITS, int APART>
-inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], ints (&sums)[ROWS][APART]) {
+// What a block of sixteen columns times rows of x is, in each lane. Two products of a byte and a code of four bits, and
+// eight such pairs, fit in sixteen bits. Half of the columns at a time, one vector after the other: else a compiler reads
+// all words of x first, and has no registers for them.
+template <int ROWS, int BITS>
+inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], int64_t vectors, ints (&sums)[ROWS]) {
   const __m256i fours = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-  UNROLL for (int half = 0; half < 2; half++) {
-    __m256i low[ROWS] = {}, high[ROWS] = {};
-    UNROLL for (int v = 0; v < 4; v++) {
-      const __m256i q = load<__m256i>(codes + v * LANES + half * LANES / 2);
-      const __m256i a = _mm256_and_si256(q, fours), b = _mm256_and_si256(_mm256_srli_epi16(q, 4), fours);
+  ONCE for (int half = 0; half < 2; half++) {
+    octet total[ROWS] = {};
+    ONCE for (int64_t i = 0; i < vectors; i += 4) {
+      __m256i low[ROWS] = {}, high[ROWS] = {};
+      ONCE for (int64_t v = i; v < i + 4; v++) {
+        const __m256i q = load<__m256i>(codes + v * LANES + half * LANES / 2);
+        const __m256i a = _mm256_and_si256(q, fours), b = _mm256_and_si256(_mm256_srli_epi16(q, 4), fours);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+          const __m256i first = _mm256_set1_epi32(x[r][BITS == 4 ? 2 * v : v]);
+          const __m256i second = BITS == 4 ? _mm256_set1_epi32(x[r][2 * v + 1]) : first;
+          low[r] = _mm256_add_epi16(low[r], _mm256_maddubs_epi16(a, first));
+          high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(b, second));
+        }
+      }
       UNROLL for (int r = 0; r < ROWS; r++) {
-        const __m256i first = _mm256_set1_epi32(x[r][BITS == 4 ? 2 * v : v]);
-        const __m256i second = BITS == 4 ? _mm256_set1_epi32(x[r][2 * v + 1]) : first;
-        __m256i& of_b = BITS == 4 ? low[r] : high[r];
-        low[r] = _mm256_add_epi16(low[r], _mm256_maddubs_epi16(a, first));
-        of_b = _mm256_add_epi16(of_b, _mm256_maddubs_epi16(b, second));
+        if (BITS == 4) low[r] = _mm256_add_epi16(low[r], high[r]);
+        else total[r] += reinterpret_cast<octet>(_mm256_madd_epi16(high[r], ones)) << 4;
+        total[r] += reinterpret_cast<octet>(_mm256_madd_epi16(low[r], ones));
       }
     }
-    UNROLL for (int r = 0; r < ROWS; r++) {
-      octet& sum = half ? sums[r][0].high : sums[r][0].low;
-      sum += reinterpret_cast<octet>(_mm256_madd_epi16(low[r], ones));
-      if (BITS == 8) sum += reinterpret_cast<octet>(_mm256_madd_epi16(high[r], ones)) << 4;
-    }
+    UNROLL for (int r = 0; r < ROWS; r++) store(reinterpret_cast<char*>(&sums[r]) + half * sizeof(octet), total[r]);
   }
 }
 
@@ -57,17 +61,26 @@ inline ints dot(ints total, ints u, ints s) {
 #endif
 }
 
-// What four vectors of codes add to the sums of rows x, in each lane.
-template <int ROWS, int BITS, int APART>
-inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], ints (&sums)[ROWS][APART]) {
-  UNROLL for (int v = 0; v < 4; v++) {
-    const ints q = load<ints>(codes + v * LANES);
-    const ints low = q & 0x0f0f0f0f, high = (q >> 4) & 0x0f0f0f0f;
-    UNROLL for (int r = 0; r < ROWS; r++) {
-      ints& sum = sums[r][v % APART];
-      if (BITS == 4) sum = dot(dot(sum, low, spread(x[r][2 * v])), high, spread(x[r][2 * v + 1]));
-      else sum = dot(sum, q, spread(x[r][v]));
+// What a block of sixteen columns times rows of x is, in each lane.
+template <int ROWS, int BITS>
+inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], int64_t vectors, ints (&sums)[ROWS]) {
+  constexpr int APART = ROWS == 1 ? 4 : 1;  // sums that do not wait for each other
+  ints total[ROWS][APART] = {};
+  for (int64_t i = 0; i < vectors; i += 4) {
+    UNROLL for (int v = 0; v < 4; v++) {
+      const ints q = load<ints>(codes + (i + v) * LANES);
+      const ints low = q & 0x0f0f0f0f, high = (q >> 4) & 0x0f0f0f0f;
+      UNROLL for (int r = 0; r < ROWS; r++) {
+        ints& sum = total[r][v % APART];
+        const int32_t* at = x[r] + (BITS == 4 ? 2 : 1) * (i + v);
+        if (BITS == 4) sum = dot(dot(sum, low, spread(at[0])), high, spread(at[1]));
+        else sum = dot(sum, q, spread(at[0]));
+      }
     }
+  }
+  UNROLL for (int r = 0; r < ROWS; r++) {
+    sums[r] = total[r][0];
+    UNROLL for (int a = 1; a < APART; a++) sums[r] += total[r][a];
   }
 }
 
@@ -76,25 +89,20 @@ inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], ints
 // One tile of sixteen columns, some rows. Sums of whole numbers have no order.
 template <int ROWS, int BITS>
 void tile(const Rounded& x, int64_t row, const Tiles& w, int64_t t, float* out) {
-  constexpr int APART = ROWS == 1 ? 4 : 1;  // sums that do not wait for each other, where an instruction adds to them
   const int64_t vectors = w.block * BITS / 32, words = w.block / 4;
   const int32_t* codes = w.codes + t * w.blocks * vectors * LANES;
   const int32_t* xs[ROWS];
   UNROLL for (int r = 0; r < ROWS; r++) xs[r] = x.words + (row + r) * w.blocks * words;
   floats total[ROWS] = {};
-  for (int64_t b = 0; b < w.blocks; b++) {
-    ints sums[ROWS][APART] = {};
-    for (int64_t i = 0; i < vectors; i += 4, codes += 4 * LANES) {
-      multiply<ROWS, BITS, APART>(codes, xs, sums);
-      UNROLL for (int r = 0; r < ROWS; r++) xs[r] += BITS == 4 ? 8 : 4;
-    }
+  for (int64_t b = 0; b < w.blocks; b++, codes += vectors * LANES) {
+    ints sums[ROWS];
+    multiply<ROWS, BITS>(codes, xs, vectors, sums);
     floats scale, least;
     w.read(t, b, 1 << (BITS - 1), scale, least);
     UNROLL for (int r = 0; r < ROWS; r++) {
       const int64_t at = (row + r) * w.blocks + b;
-      ints sum = sums[r][0];
-      UNROLL for (int a = 1; a < APART; a++) sum += sums[r][a];
-      total[r] += weighed(sum, scale, least, x.scales[at], x.sums[at]);
+      total[r] += weighed(sums[r], scale, least, x.scales[at], x.sums[at]);
+      xs[r] += words;
     }
   }
   for (int r = 0; r < ROWS; r++) put(total[r], out, row + r, w, t);

@@ -7,6 +7,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 #define UNROLL _Pragma("GCC unroll 16")
+#define ONCE _Pragma("GCC unroll 1")
 
 // Four lanes out of two vectors of four.
 #if defined(__clang__)
@@ -56,21 +57,39 @@ typedef Two<eight, float> floats;
 typedef Two<octet, int32_t> ints;
 #endif
 
+// Half by half, too: as one piece they would go by way of memory.
 template <class V>
 inline V load(const void* from) {
-  V v;
-  memcpy(&v, from, sizeof v);
-  return v;
+  if constexpr (requires(V v) { v.low; }) {
+    typedef decltype(V::low) Half;
+    return {load<Half>(from), load<Half>(static_cast<const char*>(from) + sizeof(Half))};
+  } else {
+    V v;
+    memcpy(&v, from, sizeof v);
+    return v;
+  }
 }
 
 template <class V>
 inline void store(void* to, V v) {
-  memcpy(to, &v, sizeof v);
+  if constexpr (requires { v.low; }) {
+    store(to, v.low);
+    store(static_cast<char*>(to) + sizeof v.low, v.high);
+  } else {
+    memcpy(to, &v, sizeof v);
+  }
 }
 
-inline floats as_floats(ints bits) { return load<floats>(&bits); }
+// The same bits.
+template <class To, class From>
+inline To seen_as(From v) {
+  if constexpr (requires { v.low; }) return {seen_as<decltype(To::low)>(v.low), seen_as<decltype(To::high)>(v.high)};
+  else return reinterpret_cast<To>(v);
+}
 
-inline ints as_ints(floats bits) { return load<ints>(&bits); }
+inline floats as_floats(ints bits) { return seen_as<floats>(bits); }
+
+inline ints as_ints(floats bits) { return seen_as<ints>(bits); }
 
 // Lane by lane, of a vector of the machine's or of halves.
 template <class To, class From>
@@ -102,8 +121,16 @@ inline float largest(floats v) {
 }
 
 inline four fold(floats v) {
-  const eight h = load<eight>(&v) + load<eight>(reinterpret_cast<const char*>(&v) + 32);
-  return load<four>(&h) + load<four>(reinterpret_cast<const char*>(&h) + 16);
+#if defined(__AVX512F__)
+  const eight h = load<eight>(&v) + load<eight>(reinterpret_cast<const char*>(&v) + sizeof(eight));
+#else
+  const eight h = v.low + v.high;
+#endif
+#if defined(__AVX__)
+  return load<four>(&h) + load<four>(reinterpret_cast<const char*>(&h) + sizeof(four));
+#else
+  return h.low + h.high;
+#endif
 }
 
 // The sums over the lanes of four vectors.
