@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +32,7 @@ REPEATS = 5
 @dataclass(frozen=True)
 class Job:
     """What is tuned: a strategy by its text, the models, the target, prompts (of a `chat`: what a user says) and the
-    length of their answers; `quantize`, `activations` and `loop` as of a build."""
+    length of their answers; `quantize`, `activations` and `loop` as of a build. `shelf`: the folder of artifacts."""
 
     source: Source
     model: Place
@@ -47,6 +46,7 @@ class Job:
     quantize: str | None = None
     activations: str = "float32"
     loop: str = "inside"
+    shelf: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,19 @@ class Trial:
     rates: Rates
 
 
-@contextmanager
-def built(job: Job, tree: Tree | None) -> Iterator[Session]:
-    """An artifact of the strategy with this tree, which counts its nodes; without one, of plain decoding."""
+def built(job: Job, tree: Tree | None) -> Session:
+    """An artifact of the strategy with this tree, which counts its nodes; without one, of plain decoding. What was
+    built once is on the shelf."""
+    assert job.shelf is not None
+    folder = job.shelf / ("plain" if tree is None else hashlib.sha256(repr(tree).encode()).hexdigest())
+    if not folder.exists():
+        _build(job, tree, folder)
+    session = load(folder, job.threads)
+    _answer(session, job, job.prompts[0], job.tokens)  # a runtime's first run is not like the others
+    return session
+
+
+def _build(job: Job, tree: Tree | None, folder: Path) -> None:
     models = loaded(job)
     if tree is None:
         strategy = compiler.read("greedy")
@@ -71,11 +81,7 @@ def built(job: Job, tree: Tree | None) -> Iterator[Session]:
     order = compiler.Order(
         job.target, job.max_length, loop=job.loop, quantize=job.quantize, activations=job.activations
     )
-    with tempfile.TemporaryDirectory() as folder:
-        compiler.write(strategy, models, order, Path(folder) / "artifact")
-        session = load(Path(folder) / "artifact", job.threads)
-        _answer(session, job, job.prompts[0], job.tokens)  # a runtime's first run is not like the others
-        yield session
+    compiler.write(strategy, models, order, folder)
 
 
 def loaded(job: Job) -> Mapping[str, Model]:
@@ -119,9 +125,9 @@ def step_seconds(session: Session, job: Job, tree: Tree | None) -> float:
 
 def trial(job: Job, tree: Tree | None) -> Trial:
     """Build the artifact of a tree, count what it commits, time it."""
-    with built(job, tree) as session:
-        made, kept = tallied(session, job, tree)
-        return Trial(tree, step_seconds(session, job, tree), made, kept)
+    session = built(job, tree)
+    made, kept = tallied(session, job, tree)
+    return Trial(tree, step_seconds(session, job, tree), made, kept)
 
 
 def tallied(session: Session, job: Job, tree: Tree | None) -> tuple[float, Rates]:
@@ -141,8 +147,8 @@ def tallied(session: Session, job: Job, tree: Tree | None) -> tuple[float, Rates
 def alternating(job: Job, tree: Tree, repeats: int = REPEATS) -> tuple[float, ...]:
     """Tokens a second with this tree over those of plain decoding, in rounds of both."""
     out = []
-    with built(job, None) as plain, built(job, tree) as drafting:
-        for _ in range(repeats):
-            (a, _, n), (b, _, m) = seconds(plain, job), seconds(drafting, job)
-            out.append((m / b) / (n / a))
+    plain, drafting = built(job, None), built(job, tree)
+    for _ in range(repeats):
+        (a, _, n), (b, _, m) = seconds(plain, job), seconds(drafting, job)
+        out.append((m / b) / (n / a))
     return tuple(out)

@@ -7,8 +7,10 @@ often each node was kept. So a trial says what a step costs, what it brings, and
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dcompile import compiler
 from dcompile.trees import LIMIT, Tree, chain
@@ -44,6 +46,11 @@ class Report:
 
 def tune(job: Job, sizes: Sequence[int] = SIZES, tell: Callable[[str], None] = lambda line: None) -> Report:
     """Try trees, choose, say what that should bring, and measure it; `tell` hears each part as it is known."""
+    with tempfile.TemporaryDirectory() as shelf:
+        return _tune(replace(job, shelf=Path(shelf)), sizes, tell)
+
+
+def _tune(job: Job, sizes: Sequence[int], tell: Callable[[str], None]) -> Report:
     first = the_draft(compiler.read(job.source)).tree
     straight = first.straight
     plain = trials.trial(job, None)
@@ -59,8 +66,7 @@ def tune(job: Job, sizes: Sequence[int] = SIZES, tell: Callable[[str], None] = l
     cost = Cost({1: plain.seconds, **{n: t.seconds for n, t in tried.items()}})
     choice = _choice(tried, cost, straight)
     if choice is not None and choice.tree.size not in tried:  # now that it is known, what it commits can be counted
-        with trials.built(job, choice.tree) as session:
-            choice = replace(choice, tokens=trials.tallied(session, job, choice.tree)[0])
+        choice = replace(choice, tokens=trials.tallied(trials.built(job, choice.tree), job, choice.tree)[0])
     if choice is None or choice.speedup <= 1:
         return Report(cost.verify, widest.rates, None)
     tell(f"predicted: {choice.tokens:.2f} tokens a step, {choice.speedup:.2f} x plain decoding")

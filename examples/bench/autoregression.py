@@ -19,14 +19,9 @@ INSIDE, FP32 = "dcompile fp32, inside", "dcompile fp32"
 EXACT, INT4 = "dcompile int4 exact", "dcompile int4"
 SYMMETRIC_INSIDE, SYMMETRIC = "dcompile int4 symmetric, inside", "dcompile int4 symmetric"
 CPU_EXACT, CPU = "dcompile cpu int4 exact", "dcompile cpu int4 symmetric"
-CPU_DRAFTS = f"{CPU}, three drafts"
+CPU_DRAFTS, DRAFTS = f"{CPU}, drafts", f"{SYMMETRIC}, one draft"
 GENAI32, GENAI4, LLAMA = "GenAI fp32", "GenAI int4", "llama.cpp Q4_1"
 DRAFTED = ("code", "chat")  # kinds of prompts for which drafts are tuned
-
-
-def drafting(kind: str) -> str:
-    """The engine that drafts as is best for such prompts."""
-    return f"{SYMMETRIC}, drafts for {kind}"
 
 
 # Of the target `onnx`; where nothing is said, its loop is cut at steps: the form for a host that gives the caches.
@@ -52,7 +47,7 @@ RACED = {
     INSIDE: (GENAI32,),
     EXACT: (GENAI32,),
     SYMMETRIC: (GENAI4, LLAMA),
-    **{drafting(kind): (GENAI4, SYMMETRIC) for kind in DRAFTED},
+    DRAFTS: (GENAI4, SYMMETRIC),
     SYMMETRIC_INSIDE: (GENAI4,),
     INT4: (GENAI4, LLAMA),
 }
@@ -69,20 +64,18 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         )
         for name, options in ARTIFACTS.items()
     }
-    made[CPU_DRAFTS] = builds.artifact(
-        args.folder / "cpu-drafts", "recent_lookup", args.model, *OWN, *ROUND, "--set", "width=3"
+    made[DRAFTS] = builds.artifact(
+        args.folder / "one-draft", "recent_lookup", args.model, *ROUND, *STEP, "--set", "width=1"
     )
     asked = prompts(made[FP32].folder)
-    chosen, said = {}, []
-    for kind in () if args.no_tune else DRAFTED:
-        out, text = builds.tuned(
-            "recent_lookup", args.model, asked[kind], args.folder / f"tuned-{kind}.dcs", *ROUND, *STEP
-        )
-        said.append(f"- `dcompile tune` on the {kind} prompts: {text}")
-        name = drafting(kind)
+    said = []
+    if not args.no_tune:
+        known = [prompt for kind in DRAFTED for prompt in asked[kind]]
+        out, text = builds.tuned("recent_lookup", args.model, known, args.folder / "tuned.dcs", *OWN, *ROUND)
+        said.append(f"- `dcompile tune` for `cpu` on the prompts of code and chat: {text}")
         if out is not None:
-            made[name] = builds.artifact(args.folder / f"drafts-{kind}", str(out), args.model, *ROUND, *STEP)
-        chosen[kind] = name if out is not None else SYMMETRIC
+            made[CPU_DRAFTS] = builds.artifact(args.folder / "cpu-drafts", str(out), args.model, *OWN, *ROUND)
+    drafting = CPU_DRAFTS if CPU_DRAFTS in made else CPU
     specs = {name: {"engine": "dcompile", "folder": str(b.folder)} for name, b in made.items()} | competitors(args)
     workers = [Worker(name, {**spec, "threads": args.threads}) for name, spec in specs.items()]
     runs = [run for kind in report.KINDS for run in race(workers, kind, asked[kind], args.tokens, args.rounds)]
@@ -102,8 +95,8 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
         "ar_fp32_vs_genai": ratio(runs, FP32, GENAI32),
         "ar_fp32_inside_vs_genai": ratio(runs, INSIDE, GENAI32),
         "ar_exact_vs_genai_fp32": ratio(runs, EXACT, GENAI32),
-        **{f"spec_{kind}_vs_genai_int4": ratio(runs, CPU_DRAFTS, GENAI4, kind) for kind in report.KINDS},
-        **{f"spec_{kind}_onnx_vs_genai_int4": ratio(runs, chosen[kind], GENAI4, kind) for kind in chosen},
+        **{f"spec_{kind}_vs_genai_int4": ratio(runs, drafting, GENAI4, kind) for kind in report.KINDS},
+        **{f"spec_{kind}_onnx_vs_genai_int4": ratio(runs, DRAFTS, GENAI4, kind) for kind in report.KINDS},
         "kv_bytes_copied_fraction": made[INSIDE].copied / made[INSIDE].cache,
         "artifact_over_weights": max(over_weights(made[n], args.model, n) for n in made),
     }

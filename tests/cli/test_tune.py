@@ -60,29 +60,34 @@ def test_a_strategy_takes_another_tree(name: str, tree: Tree) -> None:
     assert [line for line in once.text.splitlines() if line in kept] == kept
 
 
-def job(llama: Path, source: Source, length: int = 16, loop: str = "inside") -> trials.Job:
-    return trials.Job(source, llama, "onnx", [(5, 6, 5, 6, 5), (9, 8, 7)], length, 1, 96, loop=loop)
+def job(llama: Path, source: Source, shelf: Path, length: int = 16, loop: str = "inside") -> trials.Job:
+    return trials.Job(source, llama, "onnx", [(5, 6, 5, 6, 5), (9, 8, 7)], length, 1, 96, loop=loop, shelf=shelf)
 
 
 @pytest.mark.parametrize("loop", ["inside", "step"])
-def test_what_the_artifact_counts_is_what_the_oracle_keeps(llama: Path, loop: str) -> None:
+def test_what_the_artifact_counts_is_what_the_oracle_keeps(llama: Path, loop: str, tmp_path: Path) -> None:
     """Tokens a step, and how often each node stayed."""
     tree = expand(3, 2)
-    asked = job(llama, Source("bush.dcs", BUSH), 24, loop)
+    asked = job(llama, Source("bush.dcs", BUSH), tmp_path, 24, loop)
     judged = [told for result in laws.recorded(asked, tree) for told in result.judged]
-    with trials.built(asked, tree) as session:
-        made, found = trials.tallied(session, asked, tree)
+    made, found = trials.tallied(trials.built(asked, tree), asked, tree)
     stayed = [len(judged), *(sum(node in told.kept for told in judged) for node in range(1, tree.size))]
     assert found == rates(*count(stayed, tree))
     assert made == 48 / len(judged)
     assert len({len(told.kept) for told in judged}) > 1
 
 
-def test_a_step_is_timed(llama: Path) -> None:
-    asked = job(llama, Source("bush.dcs", BUSH))
-    with trials.built(asked, None) as plain:
-        spent, steps, made = trials.seconds(plain, asked)
+def test_a_step_is_timed(llama: Path, tmp_path: Path) -> None:
+    asked = job(llama, Source("bush.dcs", BUSH), tmp_path)
+    spent, steps, made = trials.seconds(trials.built(asked, None), asked)
     assert (steps, made) == (30, 30) and 0 < spent < 10
+
+
+def test_an_artifact_is_built_once(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = job(llama, Source("bush.dcs", BUSH), tmp_path)
+    first = trials.built(asked, expand(2, 1))
+    monkeypatch.setattr(compiler, "write", None)
+    assert trials.built(asked, expand(2, 1)).artifact.folder == first.artifact.folder
 
 
 @pytest.fixture
