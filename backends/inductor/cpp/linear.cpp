@@ -13,6 +13,15 @@ constexpr int GROUP = 64;   // weights of a row that lie together
 constexpr int MOST = 2048;   // blocks of a row
 constexpr int PIECE = 32;   // columns of the result at a time
 
+constexpr int MOST_ROWS = 6;  // whose sums registers can hold
+#if defined(__AVX512F__)
+constexpr int APART = 2;       // sums of a row and a column: of the even and the odd sixteens
+constexpr int64_t MANY = INT64_MAX;
+#else
+constexpr int APART = 1;
+constexpr int64_t MANY = 9;  // rows for which it is worth while to write weights down as floats
+#endif
+
 struct Matrix {
   const int32_t* codes;
   const int32_t* steps;
@@ -42,6 +51,8 @@ inline floats chosen(floats table, ints codes, floats, floats) { return __builti
 inline floats chosen(floats, ints codes, floats scale, floats least) { return to_floats(codes & 15) * scale + least; }
 #endif
 
+inline float whole(const floats (&total)[APART]) { return sum(APART == 1 ? total[0] : total[0] + total[APART - 1]); }
+
 // Rows of four bits lie in pairs: lane i holds weights i, i + 16, i + 32, i + 48 of a group of one, then of the other.
 template <int ROWS, int BLOCK>
 void nibbles(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t to, float* out) {
@@ -51,7 +62,7 @@ void nibbles(const float* x, int64_t width, const Matrix& w, int64_t from, int64
   for (int64_t n = from; n < to; n += 2) {
     const int32_t* codes = w.codes + n / 2 * w.groups * LANES;
     for (int64_t j = 0; j < 2; j++) steps[j].read(w, std::min(n + j, w.columns - 1), 8);
-    floats total[ROWS][2][2] = {};  // of each row and column, the even and the odd sixteens
+    floats total[ROWS][2][APART] = {};
     for (int64_t g = 0; g < w.groups; g++) {
       const ints q = load<ints>(codes + g * LANES);
       floats scale[2], least[2], table[2];
@@ -67,14 +78,14 @@ void nibbles(const float* x, int64_t width, const Matrix& w, int64_t from, int64
         const floats second = chosen(table[1], q >> (16 + 4 * t), scale[1], least[1]);
         UNROLL for (int r = 0; r < ROWS; r++) {
           const floats xs = load<floats>(x + r * width + g * GROUP + LANES * t);
-          total[r][0][t & 1] += first * xs;
-          total[r][1][t & 1] += second * xs;
+          total[r][0][t % APART] += first * xs;
+          total[r][1][t % APART] += second * xs;
         }
       }
     }
     UNROLL for (int r = 0; r < ROWS; r++) {
-      out[r * w.columns + n] = sum(total[r][0][0] + total[r][0][1]);
-      if (n + 1 < to) out[r * w.columns + n + 1] = sum(total[r][1][0] + total[r][1][1]);
+      out[r * w.columns + n] = whole(total[r][0]);
+      if (n + 1 < to) out[r * w.columns + n + 1] = whole(total[r][1]);
     }
   }
 }
@@ -88,17 +99,17 @@ void bytes(const float* x, int64_t width, const Matrix& w, int64_t from, int64_t
   for (int64_t n = from; n < to; n++) {
     const int32_t* codes = w.codes + n * w.groups * LANES;
     steps.read(w, n, 0);
-    floats total[ROWS][2] = {};
+    floats total[ROWS][APART] = {};
     for (int64_t g = 0; g < w.groups; g++) {
       const ints q = load<ints>(codes + g * LANES);
       UNROLL for (int t = 0; t < 4; t++) {
         const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
         const floats weights = byte(q, t) * spread(steps.scale[b]);
         UNROLL for (int r = 0; r < ROWS; r++)
-          total[r][t & 1] += weights * load<floats>(x + r * width + g * GROUP + LANES * t);
+          total[r][t % APART] += weights * load<floats>(x + r * width + g * GROUP + LANES * t);
       }
     }
-    for (int r = 0; r < ROWS; r++) out[r * w.columns + n] = sum(total[r][0] + total[r][1]);
+    for (int r = 0; r < ROWS; r++) out[r * w.columns + n] = whole(total[r]);
   }
 }
 
@@ -109,16 +120,71 @@ void some(const float* x, int64_t width, const Matrix& w, int bits, int block, i
   way(x, width, w, from, to, out);
 }
 
+constexpr int COLUMNS = 4, ROWS = 3;  // of many rows, at a time
+
+// A row of the matrix as floats.
+void unfold(const Matrix& w, int bits, int block, int64_t n, Steps& steps, float* out) {
+  steps.read(w, n, bits == 4 ? 8 : 0);
+  const int32_t* codes = w.codes + (bits == 4 ? n / 2 : n) * w.groups * LANES;
+  for (int64_t g = 0; g < w.groups; g++) {
+    ints q = load<ints>(codes + g * LANES);
+    if (bits == 4 && n % 2) q = q >> 16;
+    for (int t = 0; t < 4; t++) {
+      const int64_t b = (g * GROUP + t * LANES) / block;
+      const floats code = bits == 4 ? to_floats((q >> (4 * t)) & 15) : byte(q, t);
+      store(out + g * GROUP + t * LANES, code * spread(steps.scale[b]) + spread(steps.least[b]));
+    }
+  }
+}
+
+// Rows of x times rows of a matrix, in the order of `nibbles` and `bytes`.
+template <int SOME>
+void products(const float* x, const float* weights, int64_t width, float* out, int64_t columns, int64_t count) {
+  constexpr int STEP = sizeof(widest) / sizeof(float);
+  floats sums[SOME][COLUMNS][APART];
+  ONCE for (int64_t lane = 0; lane < LANES; lane += STEP) {
+    widest total[SOME][COLUMNS][APART] = {};
+    for (int64_t i = lane; i < width; i += APART * LANES)
+      UNROLL for (int a = 0; a < APART; a++) {
+        widest xs[SOME];
+        UNROLL for (int r = 0; r < SOME; r++) xs[r] = load<widest>(x + r * width + i + a * LANES);
+        UNROLL for (int c = 0; c < COLUMNS; c++) {
+          const widest w = load<widest>(weights + c * width + i + a * LANES);
+          UNROLL for (int r = 0; r < SOME; r++) total[r][c][a] += w * xs[r];
+        }
+      }
+    UNROLL for (int r = 0; r < SOME; r++) UNROLL for (int c = 0; c < COLUMNS; c++) UNROLL for (int a = 0; a < APART; a++)
+      store(reinterpret_cast<float*>(&sums[r][c][a]) + lane, total[r][c][a]);
+  }
+  for (int r = 0; r < SOME; r++)
+    for (int64_t c = 0; c < count; c++) out[r * columns + c] = whole(sums[r][c]);
+}
+
+void many(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, int64_t from, int64_t to, float* out) {
+  constexpr decltype(&products<1>) WAYS[] = {nullptr, products<1>, products<2>, products<3>};
+  std::vector<float> weights(COLUMNS * width);
+  Steps steps;
+  for (int64_t n = from; n < to; n += COLUMNS) {
+    const int64_t count = std::min<int64_t>(COLUMNS, to - n);
+    for (int64_t c = 0; c < count; c++) unfold(w, bits, block, n + c, steps, weights.data() + c * width);
+    for (int64_t r = 0; r < rows; r += ROWS)
+      WAYS[std::min<int64_t>(rows - r, ROWS)](x + r * width, weights.data(), width, out + r * w.columns + n, w.columns, count);
+  }
+}
+
 constexpr decltype(&some<1>) TILES[] = {nullptr, some<1>, some<2>, some<3>, some<4>, some<5>, some<6>};
-constexpr int64_t MOST_ROWS = 6;  // whose sums registers can hold
 
 void all(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, float* out) {
   const int64_t pieces = (w.columns + PIECE - 1) / PIECE;
 #pragma omp parallel for schedule(static) if (pieces > 1)
   for (int64_t piece = 0; piece < pieces; piece++) {
     const int64_t from = piece * PIECE, to = std::min(from + PIECE, w.columns);
+    if (rows >= MANY) {
+      many(x, rows, width, w, bits, block, from, to, out);
+      continue;
+    }
     for (int64_t r = 0; r < rows; r += MOST_ROWS)
-      TILES[std::min(rows - r, MOST_ROWS)](x + r * width, width, w, bits, block, from, to, out + r * w.columns);
+      TILES[std::min<int64_t>(rows - r, MOST_ROWS)](x + r * width, width, w, bits, block, from, to, out + r * w.columns);
   }
 }
 

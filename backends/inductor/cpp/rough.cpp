@@ -33,12 +33,12 @@ inline void multiply(const int32_t* codes, const int32_t* const (&x)[ROWS], int6
           const __m256i first = _mm256_set1_epi32(x[r][BITS == 4 ? 2 * v : v]);
           const __m256i second = BITS == 4 ? _mm256_set1_epi32(x[r][2 * v + 1]) : first;
           low[r] = _mm256_add_epi16(low[r], _mm256_maddubs_epi16(a, first));
-          high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(b, second));
+          __m256i& of_b = BITS == 4 ? low[r] : high[r];
+          of_b = _mm256_add_epi16(of_b, _mm256_maddubs_epi16(b, second));
         }
       }
       UNROLL for (int r = 0; r < ROWS; r++) {
-        if (BITS == 4) low[r] = _mm256_add_epi16(low[r], high[r]);
-        else total[r] += reinterpret_cast<octet>(_mm256_madd_epi16(high[r], ones)) << 4;
+        if (BITS == 8) total[r] += reinterpret_cast<octet>(_mm256_madd_epi16(high[r], ones)) << 4;
         total[r] += reinterpret_cast<octet>(_mm256_madd_epi16(low[r], ones));
       }
     }

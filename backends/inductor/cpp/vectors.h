@@ -52,7 +52,13 @@ typedef Two<quads, int32_t> octet;
 #if defined(__AVX512F__)
 typedef float floats __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
+typedef floats widest;  // that one register holds
 #else
+#if defined(__AVX__)
+typedef eight widest;
+#else
+typedef four widest;
+#endif
 typedef Two<eight, float> floats;
 typedef Two<octet, int32_t> ints;
 #endif
@@ -112,7 +118,7 @@ inline V larger(V a, V b) {
   else return a > b ? a : b;
 }
 
-inline floats spread(float x) { return floats{} + x; }
+inline floats spread(float x) { return x - floats{}; }  // what compilers know to be x
 
 inline float largest(floats v) {
   float most = v[0];
