@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ EXACT, INT4 = "dcompile int4 exact", "dcompile int4"
 SYMMETRIC_INSIDE, SYMMETRIC = "dcompile int4 symmetric, inside", "dcompile int4 symmetric"
 CPU_EXACT, CPU = "dcompile cpu int4 exact", "dcompile cpu int4 symmetric"
 CPU_DRAFTS, DRAFTS = f"{CPU}, drafts", f"{SYMMETRIC}, one draft"
+EAGER, COMPILED = "transformers", "transformers, torch.compile"
 GENAI32, GENAI4, LLAMA = "GenAI fp32", "GenAI int4", "llama.cpp Q4_1"
 DRAFTED = ("code", "chat")  # kinds of prompts for which drafts are tuned
 
@@ -36,6 +38,7 @@ ARTIFACTS = {
     INT4: (*CODES, *STEP),
     SYMMETRIC_INSIDE: ROUND,
     SYMMETRIC: (*ROUND, *STEP),
+    DRAFTS: (*ROUND, *STEP, "--set", "width=1"),
 }
 
 
@@ -55,18 +58,7 @@ RACED = {
 
 def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], str, list[Run]]:
     """Greedy decoding, plain and with the drafts that `dcompile tune` chooses."""
-    made = {
-        name: builds.artifact(
-            args.folder / name.removeprefix("dcompile ").replace(", ", "-").replace(" ", "-"),
-            "greedy",
-            args.model,
-            *options,
-        )
-        for name, options in ARTIFACTS.items()
-    }
-    made[DRAFTS] = builds.artifact(
-        args.folder / "one-draft", "recent_lookup", args.model, *ROUND, *STEP, "--set", "width=1"
-    )
+    made = builds.at_once({name: partial(artifact, args, name, options) for name, options in ARTIFACTS.items()})
     asked = prompts(made[FP32].folder)
     said = []
     if not args.no_tune:
@@ -78,7 +70,11 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     drafting = CPU_DRAFTS if CPU_DRAFTS in made else CPU
     specs = {name: {"engine": "dcompile", "folder": str(b.folder)} for name, b in made.items()} | competitors(args)
     workers = [Worker(name, {**spec, "threads": args.threads}) for name, spec in specs.items()]
-    runs = [run for kind in report.KINDS for run in race(workers, kind, asked[kind], args.tokens, args.rounds)]
+    runs = [
+        run
+        for kind in report.KINDS
+        for run in race(workers, kind, asked[kind], args.tokens, args.rounds, (EAGER, COMPILED))
+    ]
     for worker in workers:
         worker.close()
     ratios = {
@@ -109,14 +105,20 @@ def autoregression(args: argparse.Namespace) -> tuple[dict[str, float | None], s
     return ratios, "\n\n".join((table, raced, "\n".join(said), size_table(made))), runs
 
 
+def artifact(args: argparse.Namespace, name: str, options: tuple[str, ...]) -> builds.Built:
+    """Greedy decoding, or what drafts."""
+    folder = args.folder / name.removeprefix("dcompile ").replace(", ", "-").replace(" ", "-")
+    return builds.artifact(folder, "recent_lookup" if name == DRAFTS else "greedy", args.model, *options)
+
+
 def competitors(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The other engines, by name."""
     source = builds.checkpoint(args.model, args.folder / "checkpoint")
     found: dict[str, dict[str, Any]] = {
         GENAI32: {"engine": "genai", "folder": str(builds.genai(source, "fp32", args.folder / "genai"))},
         GENAI4: {"engine": "genai", "folder": str(builds.genai(source, "int4", args.folder / "genai-int4"))},
-        "transformers": {"engine": "transformers", "folder": str(source)},
-        "transformers, torch.compile": {"engine": "transformers-compiled", "folder": str(source)},
+        EAGER: {"engine": "transformers", "folder": str(source)},
+        COMPILED: {"engine": "transformers-compiled", "folder": str(source)},
     }
     if has_llama_cpp():
         found[LLAMA] = {"engine": "llama.cpp", "path": str(args.model)}
@@ -144,7 +146,7 @@ def over_weights(built: builds.Built, model: Path, name: str) -> float:
 
 def size_table(made: dict[str, builds.Built]) -> str:
     """What was built, how long it took and what it weighs."""
-    rows = [["artifact", "built in, s", "memory of the build, MB", "size, MB", "KV copied a step"]]
+    rows = [["artifact", "built in, processor s", "memory of the build, MB", "size, MB", "KV copied a step"]]
     for name, built in made.items():
         share = f"{built.copied / built.cache:.1%}" if built.cache else ""
         rows.append([name, f"{built.seconds:.0f}", f"{built.memory / 1e6:.0f}", f"{built.size / 1e6:.1f}", share])

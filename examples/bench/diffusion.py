@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import between as rules
 import builds
@@ -19,10 +20,13 @@ EAGER, COMPILED, PUBLISHED = "PyTorch dual", "torch.compile dual", "PyTorch none
 def diffusion(args: argparse.Namespace) -> tuple[dict[str, float | None], str, list[Run]]:
     """Fast-dLLM at SmolLM2's size: block 32, an answer of 256, thresholds that fire."""
     model = planted(args.folder / "planted")
-    made = {
-        name: builds.artifact(args.folder / f"diffusion-{strategy}", f"fast_dllm_{strategy}", model, capacity=320)
-        for name, strategy in ((OURS, "dual"), (SLICED, "none"))
-    }
+    kinds = {OURS: "dual", SLICED: "none"}
+    made = builds.at_once(
+        {
+            name: partial(builds.artifact, args.folder / f"diffusion-{kind}", f"fast_dllm_{kind}", model, capacity=320)
+            for name, kind in kinds.items()
+        }
+    )
     prompt = np.random.default_rng(0).integers(10, SIZES["vocab_size"], 64).tolist()
     loop = {"engine": "diffusion-loop", "compiled": False}
     specs = {name: {"engine": "dcompile", "folder": str(built.folder)} for name, built in made.items()} | {
@@ -71,7 +75,7 @@ def whole_answers(workers: list[Worker], kind: str, prompt: list[int], rounds: i
 
 def between(args: argparse.Namespace) -> tuple[dict[str, float | None], str, list[Run]]:
     """The share of a step that a strategy's own rules take: of the slowest of between.py's."""
-    settings = argparse.Namespace(folder=args.folder, prompt=64, answer=64, threads=args.threads, lines=False)
+    settings = argparse.Namespace(folder=args.folder, prompt=64, answer=32, threads=args.threads, lines=False)
     rows, worst = [["strategy", "of a step, between two forwards"]], 0.0
     for name in rules.STRATEGIES:
         share = rules.measured(name, settings)

@@ -37,13 +37,17 @@ class Run:
         return (self.whole - self.first) / max(len(self.tokens) - 1, 1)
 
 
-def race(workers: Sequence[Worker], kind: str, prompts: list[list[int]], count: int, rounds: int) -> list[Run]:
-    """Each round asks every engine for `count` tokens of the next prompt; before it, all of them once to warm up."""
+def race(
+    workers: Sequence[Worker], kind: str, prompts: list[list[int]], count: int, rounds: int, once: Sequence[str] = ()
+) -> list[Run]:
+    """Each round asks every engine for `count` tokens of the next prompt; before it, all of them once to warm up. Those
+    of `once` are in the first round alone: the slowest, which nothing is compared with."""
     workers = [worker for worker in workers if _answers(worker, prompts[0])]
     found = []
     for turn in range(rounds):
         prompt = prompts[turn % len(prompts)]
-        for worker in workers:
+        asked = [worker for worker in workers if turn == 0 or worker.name not in once]
+        for worker in asked:
             time.sleep(REST)
             first = worker.ask(prompt, 1).seconds
             answer = worker.ask(prompt, count)
@@ -51,9 +55,7 @@ def race(workers: Sequence[Worker], kind: str, prompts: list[list[int]], count: 
                 worker.name, kind, turn, prompt, answer.tokens, answer.seconds, first, answer.calls, answer.memory
             )
             found.append(run)
-        print(
-            f"{kind} {turn + 1}: " + "  ".join(f"{r.engine} {r.speed:.1f}" for r in found[-len(workers) :]), flush=True
-        )
+        print(f"{kind} {turn + 1}: " + "  ".join(f"{r.engine} {r.speed:.1f}" for r in found[-len(asked) :]), flush=True)
     return found
 
 
