@@ -160,15 +160,20 @@ void products(const float* x, const float* weights, int64_t width, float* out, i
     for (int64_t c = 0; c < count; c++) out[r * columns + c] = whole(sums[r][c]);
 }
 
-void many(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, int64_t from, int64_t to, float* out) {
+// As `some`, of any number of rows: a few columns of the matrix are written down as floats, for all of them.
+void many(
+    const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, int64_t from, int64_t to,
+    float* out) {
   constexpr decltype(&products<1>) WAYS[] = {nullptr, products<1>, products<2>, products<3>};
   std::vector<float> weights(COLUMNS * width);
   Steps steps;
   for (int64_t n = from; n < to; n += COLUMNS) {
     const int64_t count = std::min<int64_t>(COLUMNS, to - n);
     for (int64_t c = 0; c < count; c++) unfold(w, bits, block, n + c, steps, weights.data() + c * width);
-    for (int64_t r = 0; r < rows; r += ROWS)
-      WAYS[std::min<int64_t>(rows - r, ROWS)](x + r * width, weights.data(), width, out + r * w.columns + n, w.columns, count);
+    for (int64_t r = 0; r < rows; r += ROWS) {
+      const auto way = WAYS[std::min<int64_t>(rows - r, ROWS)];
+      way(x + r * width, weights.data(), width, out + r * w.columns + n, w.columns, count);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
@@ -108,8 +109,12 @@ inline floats to_floats(ints v) { return turned<floats>(v); }
 
 template <class V, class T>
 inline auto above(V v, T than) {
-  if constexpr (requires { v.low; }) return Two<decltype(above(v.low, than)), int32_t>{above(v.low, than), above(v.high, than)};
-  else return v > than;
+  if constexpr (requires { v.low; }) {
+    const auto low = above(v.low, than), high = above(v.high, than);
+    return Two<std::remove_const_t<decltype(low)>, int32_t>{low, high};
+  } else {
+    return v > than;
+  }
 }
 
 template <class V>
