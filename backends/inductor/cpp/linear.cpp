@@ -1,6 +1,6 @@
 // Products with matrices in blocks (backends/inductor/blocks.py says how they lie). What is multiplied stays in float32:
-// a weight is made in registers, to the bit what it means, and serves up to six rows of x. A row's sums are made in one
-// order, however many rows there are.
+// a weight is made in registers, to the bit what it means, and serves up to six rows of x; for many rows it is written down
+// where vectors are narrow. A row's sums are made in one order, however many rows there are.
 #include "vectors.h"
 
 #include <algorithm>
@@ -15,8 +15,8 @@ constexpr int PIECE = 32;   // columns of the result at a time
 
 constexpr int MOST_ROWS = 6;  // whose sums registers can hold
 #if defined(__AVX512F__)
-constexpr int APART = 2;       // sums of a row and a column: of the even and the odd sixteens
-constexpr int64_t MANY = INT64_MAX;
+constexpr int APART = 2;  // sums of a row and a column: of the even and the odd sixteens
+constexpr int64_t MANY = INT64_MAX;  // none: a weight is made in one instruction
 #else
 constexpr int APART = 1;
 constexpr int64_t MANY = 9;  // rows for which it is worth while to write weights down as floats
