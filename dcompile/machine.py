@@ -23,6 +23,7 @@ LONG, WIDE = 2048, 16384  # a matrix of 134 MB in float32, larger than any cache
 SIDE = 1024  # of matrices whose product tells the arithmetic rate
 CHAIN = 2000  # nodes that do next to nothing
 ROUNDS = 7
+HELD = 1 << 20  # bytes; a smaller tensor that was just made is still in the processor's cache
 
 Node = tuple[str, list[str], dict[str, Any]]  # kind, inputs, attributes
 

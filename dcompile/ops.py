@@ -159,6 +159,11 @@ def own(x: Tensor, number: int) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
+def room(shape: Sequence[int], number: int) -> Tensor:
+    """Zeros, float32; of several numbers, several tensors."""
+    return torch.zeros(shape)
+
+
 def store(cache: Tensor, index: Tensor, rows: Tensor, after: Sequence[Tensor]) -> Tensor:
     """The cache [B, G, N, D] itself, with rows [B, G, W, D] at the slots index int64 [B or 1, 1, W, 1] says; float32.
     `after`: who reads it before."""
@@ -199,6 +204,7 @@ EXP_SUMS = torch.ops.dcompile.exp_sums.default
 BEST = torch.ops.dcompile.best.default
 BEST_TWO = torch.ops.dcompile.best_two.default
 OWN = _on_memory("own", "Tensor x, int number", own, lambda x, number: x.new_empty(x.shape))
+ROOM = _on_memory("room", "int[] shape, int number", room, lambda shape, number: torch.empty(shape))
 STORE = _on_memory(
     "store", "Tensor cache, Tensor index, Tensor rows, Tensor[] after", store, lambda cache, *_: torch.empty_like(cache)
 )

@@ -20,7 +20,7 @@ def emit(
     """A new operation at the graph's insertion point, its fake value computed, its span and part those of `like`."""
     node = graph.call_function(target, args, kwargs)
     values = fx.node.map_arg((args, kwargs), lambda n: n.meta["val"])
-    with torch.inference_mode(), _mode(values):
+    with torch.inference_mode(), _mode((values, None if like is None else like.meta["val"])):
         node.meta["val"] = target(*values[0], **values[1])
     if like is not None:
         node.meta |= {key: like.meta[key] for key in ("span", "part") if key in like.meta}

@@ -95,7 +95,7 @@ def _replace(module: fx.GraphModule, node: fx.Node, meaning: Meaning) -> None:
 
 
 def _inherit(new: fx.Node, old: fx.Node) -> None:
-    for key in ("span", "stack_trace"):
+    for key in ("span", "call", "part", "stack_trace"):
         if key in old.meta:
             new.meta[key] = old.meta[key]
 

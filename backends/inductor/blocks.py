@@ -9,6 +9,7 @@ from the scale, the matrix is symmetric, and a word holds the scales of two bloc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,14 +99,31 @@ def unpack(codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool,
 
 @torch.library.custom_op("dcompile::linear_packed", mutates_args=(), tags=(torch.Tag.needs_contiguous_strides,))
 def linear_packed(
-    x: Tensor, codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool, columns: int
+    x: Tensor,
+    codes: Tensor,
+    steps: Tensor,
+    bits: int,
+    block: int,
+    symmetric: bool,
+    columns: int,
+    live: Sequence[Tensor],
 ) -> Tensor:
-    """x float32 [.., K] times the transpose of a packed matrix [columns, K]: [.., columns]."""
+    """x float32 [.., K] times the transpose of a packed matrix [columns, K]: [.., columns]. `live`: none, or how many
+    rows of x hold something, int64 [1]; what the others give is left open."""
     return torch.nn.functional.linear(x, unpack(codes, steps, bits, block, symmetric, columns, x.shape[-1]))
 
 
 @linear_packed.register_fake
-def _(x: Tensor, codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool, columns: int) -> Tensor:
+def _(
+    x: Tensor,
+    codes: Tensor,
+    steps: Tensor,
+    bits: int,
+    block: int,
+    symmetric: bool,
+    columns: int,
+    live: Sequence[Tensor],
+) -> Tensor:
     return x.new_empty((*x.shape[:-1], columns))
 
 

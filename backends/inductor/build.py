@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import torch
@@ -24,7 +24,7 @@ from torch.utils._filelock import FileLock
 
 from dcompile.backends import ports, weights
 from dcompile.backends.base import BLOCKS, Backend
-from dcompile.backends.inductor import kernels
+from dcompile.backends.inductor import kernels, marks
 from dcompile.backends.inductor.legalize import legalize
 from dcompile.backends.inductor.mend import mended
 from dcompile.backends.inductor.move import move
@@ -35,6 +35,9 @@ from dcompile.diagnostic import Diagnostic
 from dcompile.passes.base import Stage
 from dcompile.passes.select_branches import SelectBranches
 from dcompile.program import Graph, Program, modules
+
+if TYPE_CHECKING:
+    from dcompile.models import Model
 
 # Nothing here may change a result: no fast-math (Inductor's default), no autotuning. Threads are counted at run time,
 # not baked in; line tables and frame pointers would only add paths of the build machine.
@@ -57,6 +60,9 @@ OPTIONS: dict[str, Any] = {
     "cpp.min_chunk_size": 4096,  # to wake a thread takes as long as some thousand elements
     "fallback_random": True,
 }
+
+
+WIDE = 64  # slots of a prompt that are stored at a time
 
 
 class Inductor(Backend):
@@ -99,6 +105,9 @@ class CPU(Inductor):
     rounds = True
     stages = (Stage("inductor", (*Inductor.stages[0].passes, PackBlocks(), StoreInPlace(), RollLayers())),)
 
+    def chunk(self, models: Sequence[Model], batch: int, capacity: int) -> int | None:
+        return WIDE if batch == 1 else None  # rows of several prompts are multiplied whether they hold something or not
+
 
 class CUDA(Inductor):
     """Code for the GPU of the machine that builds."""
@@ -118,8 +127,8 @@ def compile_graph(graph: Graph, device: str, path: Path) -> dict[str, Tensor]:
 
     A weight of the graph comes back as the very tensor that the graph holds, so that graphs can share it.
     """
-    linked = kernels.linked() if device == "cpu" else nullcontext()
-    with torch.no_grad(), _quiet(), mended(), linked, _scratch(graph) as scratch:
+    own = _own_kernels() if device == "cpu" else nullcontext()
+    with torch.no_grad(), _quiet(), mended(), own, _scratch(graph) as scratch:
         held, produced = _compiled(graph, device, scratch)
         made = {k: v for w in produced if isinstance(w, Weights) for k, (v, _) in w.items()}
         packed = scratch / path.name
@@ -151,6 +160,13 @@ def _compiled(graph: Graph, device: str, scratch: Path) -> tuple[dict[str, Tenso
 
 
 @contextmanager
+def _own_kernels() -> Iterator[None]:
+    """With kernels of our own, and marks by which all kernels are known."""
+    with kernels.linked(), marks.marked():
+        yield
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Without torch's warnings of its own code."""
     with warnings.catch_warnings():
@@ -179,7 +195,7 @@ def _fresh_fakes(module: fx.GraphModule, graph: Graph, device: str) -> tuple[Ten
     """Forget what nodes know of their values, and give the inputs new fakes: Inductor asks for a ShapeEnv in loops."""
     for inner in modules(module):
         for node in inner.graph.nodes:
-            node.meta = {}
+            node.meta = marks.noted(node)
     with FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True, static_shapes=True):
         fakes = [torch.empty(p.shape, dtype=getattr(torch, p.dtype), device=device) for p in graph.inputs]
     for node, fake in zip(module.graph.find_nodes(op="placeholder"), fakes, strict=True):

@@ -20,14 +20,15 @@ from torch.utils._filelock import FileLock
 from dcompile.backends.inductor.blocks import EMBED_PACKED, LINEAR_PACKED
 from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.diagnostic import error
-from dcompile.ops import AFTER, OWN, PICK, STORE
+from dcompile.ops import AFTER, OWN, PICK, ROOM, STORE
 
 ATTEND = torch.ops.dcompile.attend.default
 SOURCES = Path(__file__).with_name("cpp")
 NAME = "dcompile_kernels"
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp", "-fPIC", "-ffp-contract=fast", "-Wno-psabi")
 
-TENSOR, TENSORS, NUMBER, RESULT = "AtenTensorHandle", "const AtenTensorHandle*, int64_t", "int64_t", "AtenTensorHandle*"
+TENSOR, NUMBER, RESULT = "AtenTensorHandle", "int64_t", "AtenTensorHandle*"
+TENSORS, NUMBERS = "const AtenTensorHandle*, int64_t", "const int64_t*, int64_t"
 MATRIX = *[TENSOR] * 3, *[NUMBER] * 4  # three of them its form
 
 
@@ -38,12 +39,13 @@ def _shim(name: str, *parameters: str) -> list[str]:
 SHIMS: dict[Any, list[str]] = {
     ATTEND: _shim("attend", TENSOR, *[TENSORS] * 3, "double"),
     OWN: _shim("own", TENSOR, NUMBER),
+    ROOM: _shim("room", NUMBERS, NUMBER),
     STORE: _shim("store", *[TENSOR] * 3, TENSORS),
     PICK: _shim("pick", TENSOR, TENSORS),
     AFTER: _shim("after", TENSOR, TENSORS),
-    LINEAR_PACKED: _shim("linear_packed", *MATRIX),
+    LINEAR_PACKED: _shim("linear_packed", *MATRIX, TENSORS),
     EMBED_PACKED: _shim("embed_packed", *MATRIX),
-    LINEAR_ROUGH: _shim("linear_rough", *MATRIX),
+    LINEAR_ROUGH: _shim("linear_rough", *MATRIX, TENSORS),
     EMBED_ROUGH: _shim("embed_rough", *MATRIX),
 }
 OPTIONS: dict[str, Any] = {"aot_inductor.custom_ops_to_c_shims": SHIMS, "aot_inductor.custom_op_libs": [NAME]}

@@ -2,6 +2,8 @@
 
 before   linear_blocks(x, q), linear_blocks(x, k), linear_blocks(x, v)
 after    one linear_packed(x, q k v), and slices of it
+
+Of a prompt's chunk only the rows that hold something are multiplied.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ class _Packer:
             held = self._constants(module, packed, matrices[0][0])
             columns = packed.shape[0]
             target = LINEAR_ROUGH if self.rough else LINEAR_PACKED
-            whole = emit(graph, target, first.args[0], *held, *packed.form, columns, like=first)
+            live = _live(module, first)
+            whole = emit(graph, target, first.args[0], *held, *packed.form, columns, live, like=first)
             whole.meta = {**first.meta, **whole.meta}
             at = 0
             for node in nodes:
@@ -110,6 +113,14 @@ class _Packer:
         named = (("packed", packed.codes), ("steps", packed.steps))
         name = f"{like.target}_{packed.shape[0]}"  # alone it is another tensor than with others
         return [constant(module, f"{name}_{part}", tensor, like) for part, tensor in named]
+
+
+def _live(module: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    """How many rows of a prompt's chunk hold something, where a product is of these rows."""
+    shape = node.meta["val"].shape
+    if node.meta.get("call") != "prefill" or len(shape) != 3 or shape[0] > 1:
+        return []
+    return [n for n in module.graph.nodes if n.meta.get("rows") == str(shape[1])][-1:]
 
 
 def _held(module: fx.GraphModule, node: fx.Node | None) -> Tensor | None:

@@ -14,6 +14,8 @@ from torch._inductor import aoti_load_package
 
 from dcompile.backends import ports
 
+MARKS = "DCOMPILE_MARKS"  # set while a package first runs, its kernels become records of torch's profiler (marks.py)
+
 
 class Executable:
     """Loaded graphs. Outputs may share memory with inputs that a graph hands through."""

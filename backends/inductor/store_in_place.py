@@ -5,7 +5,8 @@ after    while c = own(cache, 7): … a = attend(q, [c, k]) …; c = store(c, in
 
 What an operation of PyTorch gives may not share memory with what it takes, so a scatter copies all that it keeps. The
 kernel of `store` gives back its cache, changed: `after` are those who must have read it before, `own` is a copy that
-nobody else sees, each with a number of its own so that no two are one.
+nobody else sees, each with a number of its own so that no two are one. A cache that begins empty, and that the graph
+does not give away, is `room`: zeros in memory that the run before had.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import fx
 
-from dcompile.ops import OWN, STORE
+from dcompile.ops import OWN, ROOM, STORE
 from dcompile.passes.base import Pass
 from dcompile.passes.edit import Loop, emit, loops, tidy
 from dcompile.passes.facts import ATTEND, ancestors, arguments, results
@@ -38,11 +39,12 @@ class StoreInPlace(Pass):
     def run(self, program: Program) -> Program:
         numbers = count()
         for graph in program.graphs:
+            roomy = _keeps(graph.module)
             around: Around = {loop.body: loop for module in modules(graph.module) for loop in loops(module)}
             for module in modules(graph.module):
                 owned: set[tuple[fx.Node, int]] = set()
                 for loop in loops(module):
-                    owned |= {(loop.node, at) for at in _rewrite(loop, around, owned, numbers)}
+                    owned |= {(loop.node, at) for at in _rewrite(loop, around, owned, numbers, roomy)}
             tidy(graph.module)
         return program
 
@@ -50,8 +52,11 @@ class StoreInPlace(Pass):
         return self.name
 
 
-def _rewrite(loop: Loop, around: Around, owned: set[tuple[fx.Node, int]], numbers: Iterator[int]) -> list[int]:
-    """Store in place what can be; which of the carried values now lie in memory that only the loop has."""
+def _rewrite(
+    loop: Loop, around: Around, owned: set[tuple[fx.Node, int]], numbers: Iterator[int], roomy: bool
+) -> list[int]:
+    """Store in place what can be; which of the carried values now lie in memory that only the loop has. `roomy`: that
+    may be memory which the next run has again."""
     graph, carried, done = loop.body.graph, loop.carried, []
     for at, (cache, scatter) in enumerate(zip(loop.places(loop.body), results(loop.body), strict=False)):
         if not _stores(cache, scatter) or (after := _readers(cache, scatter)) is None:
@@ -65,10 +70,23 @@ def _rewrite(loop: Loop, around: Around, owned: set[tuple[fx.Node, int]], number
         graph.erase_node(scatter)
         if not _is_owned(carried[at], loop, owned):
             with loop.module.graph.inserting_before(loop.node):
-                carried[at] = emit(loop.module.graph, OWN, carried[at], next(numbers))
+                carried[at] = _own(loop.module.graph, carried[at], next(numbers), roomy)
         done.append(at)
     loop.node.update_arg(2, tuple(carried))
     return done
+
+
+def _own(graph: fx.Graph, value: fx.Node, number: int, roomy: bool) -> fx.Node:
+    """The value in memory that nobody else sees."""
+    if roomy and value.target is aten.zeros.default:
+        return emit(graph, ROOM, list(value.meta["val"].shape), number, like=value)
+    return emit(graph, OWN, value, number)
+
+
+def _keeps(module: fx.GraphModule) -> bool:
+    """Whether a graph gives no cache away, so that memory of its own ends with a run."""
+    given = [node.meta["val"] for node in results(module)]
+    return not any(value.dtype is torch.float32 and value.dim() > 2 for value in given)
 
 
 def _slots(module: fx.GraphModule, index: fx.Node, around: Around) -> fx.Node | None:

@@ -8,6 +8,8 @@ steps of each lane, as in `blocks.py`; codes of eight bits mean 0 at 128.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -49,9 +51,17 @@ def unpack_tiles(codes: Tensor, steps: Tensor, bits: int, symmetric: bool, rows:
 
 @torch.library.custom_op("dcompile::linear_rough", mutates_args=(), tags=(torch.Tag.needs_contiguous_strides,))
 def linear_rough(
-    x: Tensor, codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool, columns: int
+    x: Tensor,
+    codes: Tensor,
+    steps: Tensor,
+    bits: int,
+    block: int,
+    symmetric: bool,
+    columns: int,
+    live: Sequence[Tensor],
 ) -> Tensor:
-    """x float32 [.., K], rounded to eight bits around 0 in blocks, times the transpose of a matrix [columns, K]."""
+    """x float32 [.., K], rounded to eight bits around 0 in blocks, times the transpose of a matrix [columns, K]; `live`
+    as in `linear_packed`."""
     blocks = x.reshape(*x.shape[:-1], -1, block)
     scale = blocks.abs().amax(-1, keepdim=True) / 127
     rounded = (blocks / torch.where(scale == 0, 1, scale)).round() * scale
@@ -59,7 +69,16 @@ def linear_rough(
 
 
 @linear_rough.register_fake
-def _(x: Tensor, codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool, columns: int) -> Tensor:
+def _(
+    x: Tensor,
+    codes: Tensor,
+    steps: Tensor,
+    bits: int,
+    block: int,
+    symmetric: bool,
+    columns: int,
+    live: Sequence[Tensor],
+) -> Tensor:
     return x.new_empty((*x.shape[:-1], columns))
 
 

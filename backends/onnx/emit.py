@@ -19,6 +19,7 @@ from dcompile.backends.onnx.fusion import Fusion
 from dcompile.backends.onnx.rows import Live, marks
 from dcompile.backends.onnx.scope import Model, Scope, Typed
 from dcompile.backends.onnx.tables import HANDLERS
+from dcompile.backends.origin import origin
 from dcompile.program import COND, WHILE, Graph, attribute
 
 Values = Any  # a Typed, or a sequence of them where a node has several results
@@ -48,7 +49,7 @@ def inline(at: Scope, module: fx.GraphModule, inputs: Sequence[Typed]) -> list[T
     given = iter(inputs)
     fusions = fuse.find(module)
     for node in module.graph.nodes:
-        at.model.origin = _origin(node)
+        at.model.origin = origin(node)
         if node in fusions:
             env |= _fused(at, fusions[node], env)
         if node in env:
@@ -72,17 +73,6 @@ def _live_rows(at: Scope, value: Values) -> Values:
     if not isinstance(value, Typed):
         return value
     return Typed(at.live_rows(value), value.dtype, value.shape)
-
-
-def _origin(node: fx.Node) -> str:
-    """Where a node comes from: the line of the strategy, as in `L12/`. For what a call runs also the part of the model,
-    as in `L12.model/attention/`; in place of the line stands `prefill` where the prompt is stored."""
-    span, call, part = (node.meta.get(key) for key in ("span", "call", "part"))
-    line = "" if span is None or span.source is None else f"L{span.source.place(span.start)[0]}"
-    if call is None and part is None:
-        return f"{line}/" if line else ""
-    where = "prefill" if call == "prefill" else line if call is None else f"{line}.model".lstrip(".")
-    return f"{where or 'model'}/{part or 'cache'}/"
 
 
 def _fused(at: Scope, fusion: Fusion, env: dict[fx.Node, Values]) -> dict[fx.Node, Values]:

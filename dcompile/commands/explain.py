@@ -33,7 +33,7 @@ def explain(
     from dcompile.explain import report
 
     opened = open_artifact(artifact)
-    report.check(opened)
+    report.profiler(opened)  # refuses before anything is measured
     able = machine.known()
     if able is None:
         console.say("measuring the machine once (dcompile doctor --measure does it again)")
@@ -65,7 +65,9 @@ def _table(found: Explained) -> Table:
             s.bound, f"{s.kernels:.0f}", f"{s.bytes / 1e6:.1f}", f"{s.operations / 1e9:.3f}",
         )  # fmt: skip
     table.add_row("all kernels", f"{1e3 * found.step:.2f}", f"{1e3 * found.predicted:.2f}")
-    copies = f"{1e3 * found.copying:.2f}", "", "copies", "", f"{found.copied / 1e6:.1f}"
+    copies: tuple[str, ...] = ()
+    if found.copied is not None and found.copying is not None:
+        copies = f"{1e3 * found.copying:.2f}", "", "copies", "", f"{found.copied / 1e6:.1f}"
     table.add_row("between them", f"{1e3 * found.between:.2f}", *copies)
     return table
 

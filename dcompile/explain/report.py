@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 from dcompile.artifact import Artifact
-from dcompile.backends.onnx.run import Executable
 from dcompile.diagnostic import error
-from dcompile.explain.copies import copied
-from dcompile.explain.events import LOOP, PREFILL, Event, read
+from dcompile.explain.events import LOOP, PREFILL, Event, Profile
 from dcompile.machine import Machine
 from dcompile.models.parts import PARTS
 from dcompile.result import Result
-from dcompile.session import Session, load
-from dcompile.text import open_text
+from dcompile.session import load
 
 ORDER = (*PARTS, "cache", "rule", LOOP)
+PROFILERS = {"onnx": "dcompile.explain.onnx", "cpu": "dcompile.explain.inductor"}  # by target
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,8 @@ class Explained:
     result: Result
     prefill: float
     between: float  # seconds of a call, under the profiler, in no kernel: copies of loops, starting nodes, the host
-    copied: float  # bytes that loops copy, of a call
-    copying: float  # seconds that this takes at least
+    copied: float | None  # bytes that loops copy, of a call; None where the runtime does not copy what they carry
+    copying: float | None  # seconds that this takes at least
     shares: tuple[Share, ...]
 
     @property
@@ -64,7 +60,7 @@ class Explained:
             "seconds": result.seconds, "tokens_per_second": len(result.output_ids) / result.seconds,
             "bytes_per_second": said / result.seconds, "prefill_ms": 1e3 * self.prefill,
             "step_ms": 1e3 * self.step, "predicted_ms": 1e3 * self.predicted, "between_ms": 1e3 * self.between,
-            "copied_bytes": self.copied, "copying_ms": 1e3 * self.copying,
+            "copied_bytes": self.copied, "copying_ms": None if self.copying is None else 1e3 * self.copying,
             "parts": [
                 {
                     "part": s.name, "measured_ms": 1e3 * s.measured, "predicted_ms": 1e3 * s.predicted,
@@ -76,47 +72,30 @@ class Explained:
 
 
 def explain(artifact: Artifact, machine: Machine, prompt: str | Sequence[int], tokens: int, threads: int) -> Explained:
-    """Run an artifact twice, plainly and under ONNX Runtime's profiler, and account for the second run."""
-    check(artifact)
+    """Run an artifact twice, plainly and under its runtime's profiler, and account for the second run."""
+    profiled = profiler(artifact)
     plain = load(artifact.folder, threads)
     result = plain.generate(prompt, max_new_tokens=tokens, eos_ids=[], temperature=0.0)
     del plain
-    runs = _profiled(artifact, prompt, tokens, threads)
-    events, seconds = [e for run in runs for e in run.events], sum(run.seconds for run in runs)
+    profile = profiled(artifact, prompt, tokens, threads)
     calls = max(result.model_calls, 1)
-    prefill = sum(e.seconds for e in events if e.part == PREFILL)
-    rest = [e for e in events if e.part != PREFILL]
+    prefill = sum(e.seconds for e in profile.events if e.part == PREFILL)
+    rest = [e for e in profile.events if e.part != PREFILL]
     shares = tuple(share(name, [e for e in rest if e.part == name], machine, threads, calls) for name in ORDER)
-    between = max(0.0, seconds - prefill - sum(e.seconds for e in rest)) / calls
-    moved = sum(copied(run.file, Counter(e.name for e in run.events)) for run in runs) / calls
-    return Explained(result, prefill, between, moved, moved / machine.copy, tuple(s for s in shares if s.kernels))
+    between = max(0.0, profile.seconds - prefill - sum(e.seconds for e in rest)) / calls
+    copied = None if profile.copied is None else profile.copied / calls
+    copying = None if copied is None else copied / machine.copy
+    return Explained(result, prefill, between, copied, copying, tuple(s for s in shares if s.kernels))
 
 
-def check(artifact: Artifact) -> None:
-    """Refuse an artifact whose runtime has no profiler that we read."""
+def profiler(artifact: Artifact) -> Callable[[Artifact, str | Sequence[int], int, int], Profile]:
+    """What runs an artifact under the profiler of its runtime; refused where we read none."""
     target = artifact.manifest.target
-    if target != "onnx":
+    if target not in PROFILERS:
         title = f"target `{target}` tells nothing of its kernels"
-        raise error("cannot-explain", title, "build the strategy for `onnx` and explain that")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the profiler told of a graph: its file, its kernels, the seconds of all its runs."""
-
-    file: Path
-    events: list[Event]
-    seconds: float
-
-
-def _profiled(artifact: Artifact, prompt: str | Sequence[int], tokens: int, threads: int) -> list[Run]:
-    manifest = artifact.manifest
-    with tempfile.TemporaryDirectory() as folder:
-        files = {g.name: g.file for g in manifest.graphs}
-        executable = Executable(artifact.folder, files, threads, profile=Path(folder))
-        session = Session(artifact, executable, open_text(artifact.folder, manifest.model))
-        session.generate(prompt, max_new_tokens=tokens, eos_ids=[], temperature=0.0)
-        return [Run(artifact.file(files[name]), *read(file)) for name, file in executable.profiles().items()]
+        raise error("cannot-explain", title, "build the strategy for `onnx` or `cpu` and explain that")
+    found: Callable[[Artifact, str | Sequence[int], int, int], Profile] = import_module(PROFILERS[target]).profiled
+    return found
 
 
 def share(name: str, events: Sequence[Event], machine: Machine, threads: int, calls: int) -> Share:
@@ -125,7 +104,7 @@ def share(name: str, events: Sequence[Event], machine: Machine, threads: int, ca
     reading, node = machine.at(machine.read, threads), machine.node
     sums = {"memory": 0.0, "arithmetic": 0.0, "nodes": node * len(events)}
     for event in events:
-        rate = machine.at(machine.int4 if event.kind == "MatMulNBits" else machine.float32, threads)
+        rate = machine.at(machine.int4 if event.rough else machine.float32, threads)
         memory, arithmetic = event.bytes / reading, event.operations / rate
         sums["memory" if memory > arithmetic else "arithmetic"] += max(memory, arithmetic)
     return Share(

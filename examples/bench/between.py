@@ -24,7 +24,7 @@ from planted import CALM, PLANTED, SIZES, planted
 
 import dcompile
 from dcompile.artifact import open_artifact
-from dcompile.explain.events import CONTROL
+from dcompile.explain.onnx import CONTROL
 from dcompile.feed import feed
 from dcompile.options import Options, requests
 

@@ -11,7 +11,8 @@ import dcompile
 from dcompile import machine
 from dcompile.artifact import open_artifact
 from dcompile.diagnostic import CompileError
-from dcompile.explain.events import cost, part
+from dcompile.explain.events import part
+from dcompile.explain.onnx import cost
 from dcompile.explain.report import explain
 from tests.cli import checkpoint
 from tests.cli.command import Command
@@ -82,6 +83,21 @@ def test_a_run_is_accounted_for(loop: str, model: Path, tmp_path: Path) -> None:
     assert (found.copied > 0) == (loop != "step") and found.copying == found.copied / FLAT.copy
     if loop == "inside":  # two layers' tails of 32 rows, keys and values of two heads of 8 numbers, and small things
         assert 2 * 2 * 32 * 2 * 8 * 4 < found.copied < 4 * 2 * 2 * 32 * 2 * 8 * 4
+
+
+def test_a_run_on_cpu_is_accounted_for(model: Path, tmp_path: Path) -> None:
+    dcompile.build("greedy", model, tmp_path / "a", "cpu", max_length=64)
+    found = explain(open_artifact(tmp_path / "a"), FLAT, [5, 6, 7, 8], 12, 1)
+    shares = {s.name: s for s in found.shares}
+    assert {"attention", "feed-forward", "head", "rule"} <= shares.keys()
+    head, feed_forward = shares["head"], shares["feed-forward"]
+    assert head.bytes == 260 * 32 * 4 and 2 * 260 * 32 <= head.operations <= 2 * 260 * 32 + 260
+    matrices = 2 * (3 * 32 * 64)  # two layers, three matrices each
+    assert feed_forward.bytes == 4 * matrices and 2 * matrices <= feed_forward.operations <= 2.2 * matrices
+    # Keys and values of what a call sees, 4 to 15 tokens, of two layers, and the matrices of attention.
+    of_cache = 2 * 2 * 2 * 8 * 4 * sum(range(4, 16)) / 12
+    assert shares["attention"].bytes == of_cache + 4 * 2 * (2 * 32 * 32 + 2 * 16 * 32)
+    assert found.copied is None and found.result.model_calls == 12 and found.prefill > 0
 
 
 def test_the_command(model: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,31 +1,9 @@
 // Attention over keys and values in several parts, as if they were one (`dcompile::attend`). Slots that no row may see
 // are not read, so that a step costs what is stored, not what there is room for.
-#include "vectors.h"
-
-#include <algorithm>
-#include <vector>
+#include "attend_many.h"
 
 namespace dcompile {
 namespace {
-
-constexpr float HIDDEN = -1.0e38f;  // a bias below this hides a slot
-
-struct Part {
-  const float *k, *v, *bias;
-  int64_t slots, k_steps[4], v_steps[4], bias_steps[4];
-
-  const float* keys(int64_t b, int64_t g) const { return k + b * k_steps[0] + g * k_steps[1]; }
-
-  const float* values(int64_t b, int64_t g, int64_t n) const {
-    return v + b * v_steps[0] + g * v_steps[1] + n * v_steps[2];
-  }
-};
-
-// Slots that lie one behind the other.
-struct Run {
-  int part;
-  int64_t from, to;
-};
 
 // A row of q times four keys. The sums of a key do not depend on those beside it.
 inline four dots(const float* q, const float* const* keys, int64_t dim) {
@@ -40,92 +18,38 @@ inline four dots(const float* q, const float* const* keys, int64_t dim) {
   return found;
 }
 
-// Scores become weights; returns one over their sum.
-float soften(float* scores, int64_t count) {
-  const int64_t whole = (count + LANES - 1) / LANES * LANES;
-  std::fill(scores + count, scores + whole, -3.0e38f);
-  floats most = load<floats>(scores), total = {};
-  for (int64_t i = LANES; i < whole; i += LANES) most = larger(load<floats>(scores + i), most);
-  const float top = largest(most);
-  for (int64_t i = 0; i < whole; i += LANES) {
-    const floats weight = exp(load<floats>(scores + i) - top);
-    store(scores + i, weight);
-    total += weight;
-  }
-  float nobody = 0;
-  for (int64_t i = count; i < whole; i++) nobody += scores[i];
-  return 1 / (sum(total) - nobody);
-}
-
-struct Attention {
-  std::vector<Part> parts;
-  const float* q;
-  const int64_t* q_steps;
-  int64_t batch, heads, width, dim, shared;
-  float scale;
-  float* out;
-  std::vector<std::vector<Run>> seen;  // of each row of a batch and of width: what it may see; all, where that is none
-
-  void look() {
-    seen.resize(batch * width);
-    for (int64_t row = 0; row < batch * width; row++) {
-      collect(row, HIDDEN);
-      if (seen[row].empty()) collect(row, -__builtin_inff());
-    }
-  }
-
-  void collect(int64_t row, float above) {
-    for (int p = 0; p < static_cast<int>(parts.size()); p++) {
-      const float* bias = bias_of(p, row / width, row % width);
-      const int64_t step = parts[p].bias_steps[3], slots = parts[p].slots;
-      int64_t from = -1;  // where the run began that is not yet over
-      for (int64_t n = 0; n < slots; n++) {
-        if (step == 1 && n + LANES <= slots && uniform(dcompile::above(load<floats>(bias + n), above), from >= 0)) {
-          n += LANES - 1;
-          continue;
-        }
-        const bool sees = bias[n * step] > above;
-        if (sees && from < 0) from = n;
-        if (!sees && from >= 0) seen[row].push_back({p, from, n}), from = -1;
-      }
-      if (from >= 0) seen[row].push_back({p, from, slots});
-    }
-  }
-
-  static bool uniform(ints lanes, bool set) { return sum(to_floats(lanes)) == (set ? -LANES : 0); }
-
-  const float* bias_of(int p, int64_t b, int64_t w) const {
-    return parts[p].bias + b * parts[p].bias_steps[0] + w * parts[p].bias_steps[2];
-  }
+// One row after the other.
+struct Few {
+  const Attention& of;
 
   // One row of one head.
   void attend(int64_t b, int64_t h, int64_t w, float* scores, float* query) const {
-    const std::vector<Run>& runs = seen[b * width + w];
-    const float* row = q + b * q_steps[0] + h * q_steps[1] + w * q_steps[2];
-    for (int64_t i = 0; i < dim; i++) query[i] = row[i * q_steps[3]] * scale;
-    const int64_t g = h / shared;
+    const std::vector<Run>& runs = of.seen[b * of.width + w];
+    const float* row = of.q + b * of.q_steps[0] + h * of.q_steps[1] + w * of.q_steps[2];
+    for (int64_t i = 0; i < of.dim; i++) query[i] = row[i * of.q_steps[3]] * of.scale;
+    const int64_t g = h / of.shared;
     int64_t count = 0;
-    for (const Run& run : runs) count = score(run, parts[run.part].keys(b, g), bias_of(run.part, b, w), query, scores, count);
+    for (const Run& run : runs) count = score(run, of.parts[run.part].keys(b, g), of.bias_of(run.part, b, w), query, scores, count);
     const float share = soften(scores, count);
     for (int64_t i = 0; i < count; i++) scores[i] *= share;
-    float* result = out + ((b * heads + h) * width + w) * dim;
+    float* result = of.out + ((b * of.heads + h) * of.width + w) * of.dim;
     int64_t d = 0;
-    for (; d + 4 * LANES <= dim; d += 4 * LANES) gather<4>(runs, b, g, d, scores, result);
-    for (; d + LANES <= dim; d += LANES) gather<1>(runs, b, g, d, scores, result);
-    for (; d < dim; d++) {
+    for (; d + 4 * LANES <= of.dim; d += 4 * LANES) gather<4>(runs, b, g, d, scores, result);
+    for (; d + LANES <= of.dim; d += LANES) gather<1>(runs, b, g, d, scores, result);
+    for (; d < of.dim; d++) {
       const float* weight = scores;
       result[d] = 0;
       for (const Run& run : runs)
-        for (int64_t n = run.from; n < run.to; n++) result[d] += *weight++ * parts[run.part].values(b, g, n)[d];
+        for (int64_t n = run.from; n < run.to; n++) result[d] += *weight++ * of.parts[run.part].values(b, g, n)[d];
     }
   }
 
   int64_t score(const Run& run, const float* k, const float* bias, const float* query, float* scores, int64_t at) const {
-    const Part& part = parts[run.part];
+    const Part& part = of.parts[run.part];
     for (int64_t n = run.from; n < run.to; n += 4) {
       const float* keys[4];
       for (int64_t i = 0; i < 4; i++) keys[i] = k + std::min(n + i, run.to - 1) * part.k_steps[2];
-      const four found = dots(query, keys, dim);
+      const four found = dots(query, keys, of.dim);
       for (int64_t i = 0; i < std::min<int64_t>(4, run.to - n); i++)
         scores[at++] = found[i] + bias[(n + i) * part.bias_steps[3]];
     }
@@ -137,8 +61,8 @@ struct Attention {
   void gather(const std::vector<Run>& runs, int64_t b, int64_t g, int64_t d, const float* weight, float* result) const {
     floats even[VECTORS] = {}, odd[VECTORS] = {};
     for (const Run& run : runs) {
-      const int64_t step = parts[run.part].v_steps[2];
-      const float* v = parts[run.part].values(b, g, run.from) + d;
+      const int64_t step = of.parts[run.part].v_steps[2];
+      const float* v = of.parts[run.part].values(b, g, run.from) + d;
       int64_t n = run.from;
       for (; n + 2 <= run.to; n += 2, weight += 2, v += 2 * step)
         UNROLL for (int j = 0; j < VECTORS; j++) {
@@ -153,17 +77,16 @@ struct Attention {
     UNROLL for (int j = 0; j < VECTORS; j++) store(result + d + j * LANES, even[j] + odd[j]);
   }
 
-  void run() {
-    look();
+  void run() const {
     int64_t most = 0;
-    for (const auto& part : parts) most += part.slots;
+    for (const auto& part : of.parts) most += part.slots;
 #pragma omp parallel
     {
-      std::vector<float> scores(most + LANES), query(dim);
+      std::vector<float> scores(most + LANES), query(of.dim);
 #pragma omp for schedule(static) collapse(3)
-      for (int64_t b = 0; b < batch; b++)
-        for (int64_t h = 0; h < heads; h++)
-          for (int64_t w = 0; w < width; w++) attend(b, h, w, scores.data(), query.data());
+      for (int64_t b = 0; b < of.batch; b++)
+        for (int64_t h = 0; h < of.heads; h++)
+          for (int64_t w = 0; w < of.width; w++) attend(b, h, w, scores.data(), query.data());
     }
   }
 };
@@ -198,6 +121,9 @@ extern "C" AOTITorchError aoti_torch_cpu_attend(
   all.shared = all.heads / sizes(k[0])[1];
   all.scale = scale;
   all.out = fresh(4, shape, made);
-  all.run();
+  all.look();
+  all.tell_cost();
+  if (all.width > FEW) Many(all).run();
+  else Few{all}.run();
   return AOTI_TORCH_SUCCESS;
 }

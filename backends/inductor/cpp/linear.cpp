@@ -1,6 +1,6 @@
 // Products with matrices in blocks (backends/inductor/blocks.py says how they lie). What is multiplied stays in float32:
-// a weight is made in registers, to the bit what it means, and serves up to six rows of x; for many rows it is written down
-// where vectors are narrow. A row's sums are made in one order, however many rows there are.
+// a weight is made in registers, to the bit what it means, and serves up to six rows of x.
+#include "rooms.h"
 #include "vectors.h"
 
 #include <algorithm>
@@ -16,10 +16,8 @@ constexpr int PIECE = 32;   // columns of the result at a time
 constexpr int MOST_ROWS = 6;  // whose sums registers can hold
 #if defined(__AVX512F__)
 constexpr int APART = 2;  // sums of a row and a column: of the even and the odd sixteens
-constexpr int64_t MANY = INT64_MAX;  // none: a weight is made in one instruction
 #else
 constexpr int APART = 1;
-constexpr int64_t MANY = 9;  // rows for which it is worth while to write weights down as floats
 #endif
 
 struct Matrix {
@@ -120,7 +118,10 @@ void some(const float* x, int64_t width, const Matrix& w, int bits, int block, i
   way(x, width, w, from, to, out);
 }
 
-constexpr int COLUMNS = 4, ROWS = 3;  // of many rows, at a time
+// Many rows: some columns of the matrix are written down as floats, for all of them, and lie side by side in vectors.
+constexpr int WIDTH = sizeof(widest) / sizeof(float), COLUMNS = 2 * WIDTH;
+constexpr int ABREAST = WIDTH == LANES ? 12 : 6;  // rows whose sums registers can hold
+static_assert(PIECE % COLUMNS == 0);
 
 // A row of the matrix as floats.
 void unfold(const Matrix& w, int bits, int block, int64_t n, Steps& steps, float* out) {
@@ -137,43 +138,42 @@ void unfold(const Matrix& w, int bits, int block, int64_t n, Steps& steps, float
   }
 }
 
-// Rows of x times rows of a matrix, in the order of `nibbles` and `bytes`.
-template <int SOME>
-void products(const float* x, const float* weights, int64_t width, float* out, int64_t columns, int64_t count) {
-  constexpr int STEP = sizeof(widest) / sizeof(float);
-  floats sums[SOME][COLUMNS][APART];
-  ONCE for (int64_t lane = 0; lane < LANES; lane += STEP) {
-    widest total[SOME][COLUMNS][APART] = {};
-    for (int64_t i = lane; i < width; i += APART * LANES)
-      UNROLL for (int a = 0; a < APART; a++) {
-        widest xs[SOME];
-        UNROLL for (int r = 0; r < SOME; r++) xs[r] = load<widest>(x + r * width + i + a * LANES);
-        UNROLL for (int c = 0; c < COLUMNS; c++) {
-          const widest w = load<widest>(weights + c * width + i + a * LANES);
-          UNROLL for (int r = 0; r < SOME; r++) total[r][c][a] += w * xs[r];
-        }
-      }
-    UNROLL for (int r = 0; r < SOME; r++) UNROLL for (int c = 0; c < COLUMNS; c++) UNROLL for (int a = 0; a < APART; a++)
-      store(reinterpret_cast<float*>(&sums[r][c][a]) + lane, total[r][c][a]);
-  }
-  for (int r = 0; r < SOME; r++)
-    for (int64_t c = 0; c < count; c++) out[r * columns + c] = whole(sums[r][c]);
+// Four rows become columns of a panel.
+void turn(const float* rows, int64_t width, float* panel) {
+  for (int64_t k = 0; k < width; k += 4, panel += 4 * COLUMNS)
+    turn_four(rows + k, width, panel, COLUMNS);
 }
 
-// As `some`, of any number of rows: a few columns of the matrix are written down as floats, for all of them.
+template <int ROWS>
+void products(const float* x, int64_t width, const float* panel, float* out, int64_t columns, int64_t count) {
+  widest total[ROWS][2] = {};
+  ONCE for (int64_t k = 0; k < width; k++, panel += COLUMNS) {
+    const widest low = load<widest>(panel), high = load<widest>(panel + WIDTH);
+    UNROLL for (int r = 0; r < ROWS; r++) total[r][0] += x[r * width + k] * low, total[r][1] += x[r * width + k] * high;
+  }
+  UNROLL for (int r = 0; r < ROWS; r++) {
+    float* to = out + r * columns;
+    if (count == COLUMNS) store(to, total[r][0]), store(to + WIDTH, total[r][1]);
+    else std::copy_n(reinterpret_cast<const float*>(total[r]), count, to);
+  }
+}
+
 void many(
     const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, int64_t from, int64_t to,
-    float* out) {
-  constexpr decltype(&products<1>) WAYS[] = {nullptr, products<1>, products<2>, products<3>};
-  std::vector<float> weights(COLUMNS * width);
+    float* panel, float* out) {
+  constexpr decltype(&products<1>) WAYS[] = {
+      nullptr, products<1>, products<2>, products<3>, products<4>, products<5>, products<6>, products<7>, products<8>,
+      products<9>, products<10>, products<11>, products<12>};
+  float* unfolded = panel + width * COLUMNS;
   Steps steps;
   for (int64_t n = from; n < to; n += COLUMNS) {
     const int64_t count = std::min<int64_t>(COLUMNS, to - n);
-    for (int64_t c = 0; c < count; c++) unfold(w, bits, block, n + c, steps, weights.data() + c * width);
-    for (int64_t r = 0; r < rows; r += ROWS) {
-      const auto way = WAYS[std::min<int64_t>(rows - r, ROWS)];
-      way(x + r * width, weights.data(), width, out + r * w.columns + n, w.columns, count);
+    for (int64_t c = 0; c < count; c += 4) {
+      for (int64_t i = 0; i < 4; i++) unfold(w, bits, block, std::min(n + c + i, to - 1), steps, unfolded + i * width);
+      turn(unfolded, width, panel + c);
     }
+    for (int64_t r = 0; r < rows; r += ABREAST)
+      WAYS[std::min<int64_t>(rows - r, ABREAST)](x + r * width, width, panel, out + r * w.columns + n, w.columns, count);
   }
 }
 
@@ -181,15 +181,19 @@ constexpr decltype(&some<1>) TILES[] = {nullptr, some<1>, some<2>, some<3>, some
 
 void all(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits, int block, float* out) {
   const int64_t pieces = (w.columns + PIECE - 1) / PIECE;
-#pragma omp parallel for schedule(static) if (pieces > 1)
-  for (int64_t piece = 0; piece < pieces; piece++) {
-    const int64_t from = piece * PIECE, to = std::min(from + PIECE, w.columns);
-    if (rows >= MANY) {
-      many(x, rows, width, w, bits, block, from, to, out);
-      continue;
+#pragma omp parallel if (pieces > 1)
+  {
+    const Room room(rows > FEW ? width * (COLUMNS + 4) * sizeof(float) : 0);
+#pragma omp for schedule(static)
+    for (int64_t piece = 0; piece < pieces; piece++) {
+      const int64_t from = piece * PIECE, to = std::min(from + PIECE, w.columns);
+      if (rows > FEW) {
+        many(x, rows, width, w, bits, block, from, to, static_cast<float*>(room.at), out);
+        continue;
+      }
+      for (int64_t r = 0; r < rows; r += MOST_ROWS)
+        TILES[std::min<int64_t>(rows - r, MOST_ROWS)](x + r * width, width, w, bits, block, from, to, out + r * w.columns);
     }
-    for (int64_t r = 0; r < rows; r += MOST_ROWS)
-      TILES[std::min<int64_t>(rows - r, MOST_ROWS)](x + r * width, width, w, bits, block, from, to, out + r * w.columns);
   }
 }
 
@@ -205,13 +209,12 @@ Matrix matrix(
 // x float32 [.., K], contiguous, times the transpose of a matrix [columns, K] in blocks: [.., columns].
 extern "C" AOTITorchError aoti_torch_cpu_linear_packed(
     AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t symmetric,
-    int64_t columns, AtenTensorHandle* made) {
+    int64_t columns, const AtenTensorHandle* live, int64_t counts, AtenTensorHandle* made) {
   using namespace dcompile;
   Shape shape(x);
-  const int64_t last = shape.axes - 1, rows = shape.count(last);
-  const int64_t inner = shape.sizes[last], width = (inner + GROUP - 1) / GROUP * GROUP;
-  shape.sizes[last] = columns;
-  float* out = fresh(shape.axes, shape.sizes, made);
+  const int64_t inner = shape.sizes[shape.axes - 1], width = (inner + GROUP - 1) / GROUP * GROUP;
+  float* out;
+  const int64_t rows = fresh_rows(shape, columns, live, counts, made, &out);
   const Matrix w = matrix(codes, steps, columns, inner, block, symmetric);
   if (width == inner) {
     all(data(x), rows, width, w, bits, block, out);

@@ -145,13 +145,12 @@ const int32_t* words(AtenTensorHandle t) { return reinterpret_cast<const int32_t
 // x float32 [.., K], contiguous, rounded, times the transpose of a matrix [columns, K] in blocks: [.., columns].
 extern "C" AOTITorchError aoti_torch_cpu_linear_rough(
     AtenTensorHandle x, AtenTensorHandle codes, AtenTensorHandle steps, int64_t bits, int64_t block, int64_t symmetric,
-    int64_t columns, AtenTensorHandle* made) {
+    int64_t columns, const AtenTensorHandle* live, int64_t counts, AtenTensorHandle* made) {
   using namespace dcompile;
   Shape shape(x);
-  const int64_t last = shape.axes - 1, rows = shape.count(last);
-  const int64_t inner = shape.sizes[last];
-  shape.sizes[last] = columns;
-  float* out = fresh(shape.axes, shape.sizes, made);
+  const int64_t inner = shape.sizes[shape.axes - 1];
+  float* out;
+  const int64_t rows = fresh_rows(shape, columns, live, counts, made, &out);
   const bool amx = rows > 8 && Amx::usable(block);
   const Rounded rounded(data(x), rows, amx ? (rows + LANES - 1) / LANES * LANES : rows, inner, block);
   const Tiles w{words(codes), words(steps), columns, inner / block, block, symmetric != 0};

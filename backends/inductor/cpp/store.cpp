@@ -1,7 +1,10 @@
-// What a loop keeps: memory of its own (`dcompile::own`), and rows that are written into it (`dcompile::store`,
-// backends/inductor/store_in_place.py); and tensors that are handed on as they are (`dcompile::pick`, `dcompile::after`,
-// roll_layers.py).
+// What a loop keeps: memory of its own (`dcompile::own`, `dcompile::room`), and rows that are written into it
+// (`dcompile::store`, backends/inductor/store_in_place.py); and tensors that are handed on as they are (`dcompile::pick`,
+// `dcompile::after`, roll_layers.py).
+#include "rooms.h"
 #include "vectors.h"
+
+#include <torch/csrc/stable/c/shim.h>
 
 namespace dcompile {
 namespace {
@@ -33,6 +36,21 @@ extern "C" AOTITorchError aoti_torch_cpu_own(AtenTensorHandle x, int64_t, AtenTe
     copy(out + row * inner, from + at, inner, steps[last]);
   }
   return AOTI_TORCH_SUCCESS;
+}
+
+// Zeros of this shape. Their memory must not outlive the package: no graph gives it.
+extern "C" AOTITorchError aoti_torch_cpu_room(const int64_t* shape, int64_t axes, int64_t, AtenTensorHandle* made) {
+  using namespace dcompile;
+  int64_t steps[8], count = 1;
+  for (int64_t i = axes; i-- > 0; count *= shape[i]) steps[i] = count;
+  const size_t size = count * sizeof(float);
+  void* memory = rooms.take(size);
+  if (memory == nullptr) return AOTI_TORCH_FAILURE;
+  memset(memory, 0, size);
+  const auto give = [](void* memory, void* size) { rooms.give(memory, reinterpret_cast<size_t>(size)); };
+  return torch_from_blob(
+      memory, axes, shape, steps, 0, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), -1, made,
+      aoti_torch_layout_strided(), nullptr, 0, give, reinterpret_cast<void*>(size));
 }
 
 // cache [B, G, N, D], contiguous, rows [B, G, W, D], index int64 [B or 1, 1, W, 1]: the cache itself.

@@ -1,6 +1,7 @@
 // Sixteen lanes at a time, in the vector extensions of GCC and Clang: compiled for the machine that builds.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -20,6 +21,7 @@
 namespace dcompile {
 
 constexpr int LANES = 16;
+constexpr int64_t FEW = 8;  // up to so many rows have their sums made in one order, however many they are
 
 // Two vectors as one: a compiler keeps what is wider than the machine's own vectors in memory, not in registers.
 template <class H, class T>
@@ -152,6 +154,18 @@ inline four sums(floats u, floats v, floats w, floats x) {
   return MIX(ab, cd, 0, 1, 4, 5) + MIX(ab, cd, 2, 3, 6, 7);
 }
 
+// Four vectors, `step` apart, become four of their first numbers, second, and so on.
+inline void turn_four(const float* from, int64_t step, float* to, int64_t to_step) {
+  const four a = load<four>(from), b = load<four>(from + step);
+  const four c = load<four>(from + 2 * step), d = load<four>(from + 3 * step);
+  const four ab = MIX(a, b, 0, 4, 1, 5), cd = MIX(c, d, 0, 4, 1, 5);
+  store(to, MIX(ab, cd, 0, 1, 4, 5));
+  store(to + to_step, MIX(ab, cd, 2, 3, 6, 7));
+  const four ab_high = MIX(a, b, 2, 6, 3, 7), cd_high = MIX(c, d, 2, 6, 3, 7);
+  store(to + 2 * to_step, MIX(ab_high, cd_high, 0, 1, 4, 5));
+  store(to + 3 * to_step, MIX(ab_high, cd_high, 2, 3, 6, 7));
+}
+
 inline float sum(floats v) {
   const four q = fold(v);
   return (q[0] + q[1]) + (q[2] + q[3]);
@@ -216,6 +230,17 @@ inline float* fresh(int64_t axes, const int64_t* shape, AtenTensorHandle* made) 
   for (int64_t i = axes; i-- > 0; step *= shape[i]) steps[i] = step;
   aoti_torch_empty_strided(axes, shape, steps, aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, made);
   return const_cast<float*>(data(*made));
+}
+
+// A new tensor for the rows of one of this shape times a matrix. How many rows hold something: all, or as many as `live`
+// says.
+inline int64_t fresh_rows(
+    Shape shape, int64_t columns, const AtenTensorHandle* live, int64_t counts, AtenTensorHandle* made, float** out) {
+  const int64_t last = shape.axes - 1, rows = shape.count(last);
+  shape.sizes[last] = columns;
+  *out = fresh(shape.axes, shape.sizes, made);
+  if (counts == 0) return rows;
+  return std::clamp<int64_t>(*reinterpret_cast<const int64_t*>(data(live[0])), 0, rows);
 }
 
 }  // namespace dcompile

@@ -40,11 +40,13 @@ def matrix(rows: int, inner: int, bits: str) -> Blocks:
 def products() -> Iterator[tuple[str, Case]]:
     """Odd sizes, half a group, several pieces of columns, one row and many."""
     for bits, (columns, inner), rows in product(
-        ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (5, 160), (48, 192)), (1, 2, 3, 4, 9, 13)
+        ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (5, 160), (48, 192)), (1, 2, 3, 4, 9, 13, 33)
     ):
         part = packed(columns, inner, bits)
-        call = partial(linear_packed, bits=part.bits, block=part.block, symmetric=part.symmetric, columns=columns)
-        yield f"{bits} {columns}x{inner}, {rows} rows", (call, [floats(1, rows, inner), part.codes, part.steps])
+        given = [floats(1, rows, inner), part.codes, part.steps]
+        yield f"{bits} {columns}x{inner}, {rows} rows", (product_of(linear_packed, part), given)
+        few = rows // 2 + 1
+        yield f"{bits} {columns}x{inner}, {few} of {rows} rows", (product_of(linear_packed, part, few), given)
 
 
 def rough_products() -> Iterator[tuple[str, Case]]:
@@ -53,8 +55,21 @@ def rough_products() -> Iterator[tuple[str, Case]]:
         ("int4", "int4-symmetric", "int8"), ((7, 32), (66, 64), (37, 192)), (1, 2, 3, 8, 9, 16, 33)
     ):
         part = tiled(columns, inner, bits)
-        call = partial(linear_rough, bits=part.bits, block=part.block, symmetric=part.symmetric, columns=columns)
-        yield f"rough {bits} {columns}x{inner}, {rows} rows", (call, [floats(1, rows, inner), part.codes, part.steps])
+        given = [floats(1, rows, inner), part.codes, part.steps]
+        yield f"rough {bits} {columns}x{inner}, {rows} rows", (product_of(linear_rough, part), given)
+        few = rows // 2 + 1
+        yield f"rough {bits} {columns}x{inner}, {few} of {rows} rows", (product_of(linear_rough, part, few), given)
+
+
+def product_of(kind: Callable[..., Tensor], part: Packed, live: int | None = None) -> Callable[..., Tensor]:
+    """Of x, codes and steps; of the first rows, where it is said how many are live."""
+    form = {"bits": part.bits, "block": part.block, "symmetric": part.symmetric, "columns": part.shape[0]}
+
+    def product(x: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
+        counts = [] if live is None else [torch.full((1,), live)]
+        return kind(x, codes, steps, live=counts, **form)[:, :live]
+
+    return product
 
 
 def rough_rows() -> Iterator[tuple[str, Case]]:
@@ -73,7 +88,7 @@ def rows() -> Iterator[tuple[str, Case]]:
 
 def attentions() -> Iterator[tuple[str, Case]]:
     """Heads that share keys, sizes that no vector divides, rows that see nothing, keys that lie transposed."""
-    for dim, width, parts, dark in product((4, 64), (1, 3, 17), ((5,), (40, 3)), (False, True)):
+    for dim, width, parts, dark in product((4, 24, 64), (1, 3, 17), ((5,), (40, 3)), (False, True)):
         tensors = [floats(2, 6, width, dim)]
         for i, slots in enumerate(parts):
             seen = bools(2, 1, width, slots, seed=i) | torch.zeros(2, 1, width, slots, dtype=torch.bool).index_fill(

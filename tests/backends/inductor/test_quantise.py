@@ -16,6 +16,7 @@ from dcompile.backends.inductor.pack_blocks import PackBlocks
 from dcompile.backends.inductor.tiles import EMBED_ROUGH, LINEAR_ROUGH
 from dcompile.models.blocks import nearest
 from dcompile.passes.base import Stage, run_passes
+from dcompile.passes.facts import arguments
 from dcompile.printing import text
 from dcompile.record import Recorder
 from dcompile.verify import verify
@@ -62,6 +63,24 @@ def test_layers_that_read_the_same_are_one_product(rough: bool, accept: bool) ->
     found = through("eager")(packed.graphs[0].module, given)
     assert all(torch.allclose(a, b, atol=0.2 if rough else 1e-5) for a, b in zip(found, want, strict=True))
     assert torch.allclose(found[-1], want[-1], atol=1e-6), "what is looked up is not rounded"
+
+
+def test_rows_that_hold_nothing_are_not_multiplied() -> None:
+    """Of a prompt's chunk; all other products are of all rows."""
+    matrix = nearest(torch.randn(6, WIDE), "int4-symmetric")
+    tensors = {"codes": matrix.codes, "scale": matrix.scale}
+    recorder = Recorder(tensors)
+    with recorder.recording():
+        x, left = recorder.input("in_0", (1, 5, WIDE), torch.float32), recorder.input("in_1", (1,), torch.int64)
+        with recorder.tagged(rows="5"):
+            live = torch.clamp(left, max=5)
+        with recorder.tagged(call="prefill"):
+            chunk, row = (torch.ops.dcompile.linear_blocks(y, *tensors.values(), None, 4, False) for y in (x, x[:, :1]))
+        whole = torch.ops.dcompile.linear_blocks(x * 2, *tensors.values(), None, 4, False)
+        program = program_of(recorder.finish([chunk, row, whole, live]))
+    packed = run_passes(program, [Stage("inductor", (PackBlocks(),))])
+    found = packed.graphs[0].module.graph.find_nodes(op="call_function", target=LINEAR_PACKED)
+    assert [[n.target for n in arguments(node)[-1]] for node in found] == [[torch.ops.aten.clamp.default], [], []]
 
 
 @pytest.mark.slow
