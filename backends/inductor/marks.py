@@ -35,7 +35,7 @@ from dcompile.ops import AFTER, OWN, PICK, ROOM, STORE
 
 KEPT = "custom"  # what of a node's meta torch hands on to all that it makes of the node
 MATRICES = (LINEAR_PACKED, LINEAR_ROUGH)
-FREE = (EMBED_PACKED, EMBED_ROUGH, AFTER, OWN, PICK, ROOM, STORE)  # what they read of all they are given is little
+FREE = (EMBED_PACKED, EMBED_ROUGH, OWN, ROOM, STORE)  # what they read of all they are given is little
 SHIM = "aoti_torch_cpu_"
 _NODE: ContextVar[Any] = ContextVar("node", default=None)  # whose call is being written
 
@@ -90,6 +90,8 @@ def _fused(group: KernelGroup, writer: Any, kernel: str) -> None:
 
 def _extern(writer: Any, kernel: str, args: list[str], *rest: Any, **options: Any) -> None:
     node = _NODE.get()
+    if node is not None and getattr(node, "op_overload", None) in (AFTER, PICK):  # they hand on what they are given
+        return _call_extern(writer, kernel, args, *rest, **options)
     name = kernel.removeprefix(SHIM).rpartition("::")[2]
     with _mark(writer, [node] if node is not None else [], name, *_cost(node)):
         _call_extern(writer, kernel, args, *rest, **options)

@@ -17,12 +17,13 @@ from dcompile.explain.events import Event, Profile
 from dcompile.session import load
 
 ROUGH = "linear_rough"
+QUIET = {"KINETO_LOG_LEVEL": "99"}  # torch's profiler says when it begins and ends
 
 
 def profiled(artifact: Artifact, prompt: str | Sequence[int], tokens: int, threads: int) -> Profile:
     """Answer a prompt, with eos ignored, and tell of all graphs that ran."""
     session = load(artifact.folder, threads)
-    with mock.patch.dict(os.environ, {MARKS: "1"}):
+    with mock.patch.dict(os.environ, {MARKS: "1", **QUIET}):
         session.generate(prompt, max_new_tokens=1, eos_ids=[])  # what only a first run does, is no part of a step
         with profile(activities=[ProfilerActivity.CPU]) as kept:
             result = session.generate(prompt, max_new_tokens=tokens, eos_ids=[], temperature=0.0)
