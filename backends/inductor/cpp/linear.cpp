@@ -123,25 +123,29 @@ constexpr int WIDTH = sizeof(widest) / sizeof(float), COLUMNS = 2 * WIDTH;
 constexpr int ABREAST = WIDTH == LANES ? 12 : 6;  // rows whose sums registers can hold
 static_assert(PIECE % COLUMNS == 0);
 
-// A row of the matrix as floats.
-void unfold(const Matrix& w, int bits, int block, int64_t n, Steps& steps, float* out) {
-  steps.read(w, n, bits == 4 ? 8 : 0);
-  const int32_t* codes = w.codes + (bits == 4 ? n / 2 : n) * w.groups * LANES;
+// Four columns of the matrix as floats, side by side in a panel.
+template <int BITS, int BLOCK>
+void unfold(const Matrix& w, const int64_t (&columns)[4], Steps (&steps)[4], float* panel) {
+  const int32_t* codes[4];
+  int shift[4];
+  for (int i = 0; i < 4; i++) {
+    steps[i].read(w, columns[i], BITS == 4 ? 8 : 0);
+    codes[i] = w.codes + (BITS == 4 ? columns[i] / 2 : columns[i]) * w.groups * LANES;
+    shift[i] = BITS == 4 ? columns[i] % 2 * 16 : 0;
+  }
   for (int64_t g = 0; g < w.groups; g++) {
-    ints q = load<ints>(codes + g * LANES);
-    if (bits == 4 && n % 2) q = q >> 16;
-    for (int t = 0; t < 4; t++) {
-      const int64_t b = (g * GROUP + t * LANES) / block;
-      const floats code = bits == 4 ? to_floats((q >> (4 * t)) & 15) : byte(q, t);
-      store(out + g * GROUP + t * LANES, code * spread(steps.scale[b]) + spread(steps.least[b]));
+    ints q[4];
+    UNROLL for (int i = 0; i < 4; i++) q[i] = load<ints>(codes[i] + g * LANES) >> shift[i];
+    UNROLL for (int t = 0; t < 4; t++, panel += LANES * COLUMNS) {
+      const int64_t b = g * (GROUP / BLOCK) + t / (BLOCK / LANES);
+      floats made[4];
+      UNROLL for (int i = 0; i < 4; i++) {
+        const floats code = BITS == 4 ? to_floats((q[i] >> (4 * t)) & 15) : byte(q[i], t);
+        made[i] = code * spread(steps[i].scale[b]) + spread(steps[i].least[b]);
+      }
+      turn_four(made, panel, COLUMNS);
     }
   }
-}
-
-// Four rows become columns of a panel.
-void turn(const float* rows, int64_t width, float* panel) {
-  for (int64_t k = 0; k < width; k += 4, panel += 4 * COLUMNS)
-    turn_four(rows + k, width, panel, COLUMNS);
 }
 
 template <int ROWS>
@@ -164,13 +168,13 @@ void many(
   constexpr decltype(&products<1>) WAYS[] = {
       nullptr, products<1>, products<2>, products<3>, products<4>, products<5>, products<6>, products<7>, products<8>,
       products<9>, products<10>, products<11>, products<12>};
-  float* unfolded = panel + width * COLUMNS;
-  Steps steps;
+  const auto way = bits == 4 ? (block == 64 ? unfold<4, 64> : unfold<4, 32>) : (block == 64 ? unfold<8, 64> : unfold<8, 32>);
+  Steps steps[4];
   for (int64_t n = from; n < to; n += COLUMNS) {
     const int64_t count = std::min<int64_t>(COLUMNS, to - n);
-    for (int64_t c = 0; c < count; c += 4) {
-      for (int64_t i = 0; i < 4; i++) unfold(w, bits, block, std::min(n + c + i, to - 1), steps, unfolded + i * width);
-      turn(unfolded, width, panel + c);
+    for (int64_t c = n; c < n + count; c += 4) {
+      const int64_t last = to - 1, some[4] = {c, std::min(c + 1, last), std::min(c + 2, last), std::min(c + 3, last)};
+      way(w, some, steps, panel + c - n);
     }
     for (int64_t r = 0; r < rows; r += ABREAST)
       WAYS[std::min<int64_t>(rows - r, ABREAST)](x + r * width, width, panel, out + r * w.columns + n, w.columns, count);
@@ -183,7 +187,7 @@ void all(const float* x, int64_t rows, int64_t width, const Matrix& w, int bits,
   const int64_t pieces = (w.columns + PIECE - 1) / PIECE;
 #pragma omp parallel if (pieces > 1)
   {
-    const Room room(rows > FEW ? width * (COLUMNS + 4) * sizeof(float) : 0);
+    const Room room(rows > FEW ? width * COLUMNS * sizeof(float) : 0);
 #pragma omp for schedule(static)
     for (int64_t piece = 0; piece < pieces; piece++) {
       const int64_t from = piece * PIECE, to = std::min(from + PIECE, w.columns);

@@ -166,6 +166,27 @@ inline void turn_four(const float* from, int64_t step, float* to, int64_t to_ste
   store(to + 3 * to_step, MIX(ab_high, cd_high, 2, 3, 6, 7));
 }
 
+inline void turn_four(const floats (&from)[4], float* to, int64_t step) {
+#if defined(__AVX512F__) && !defined(__clang__)
+  const auto mixed = [](floats a, floats b, quads lanes) {  // of each four lanes
+    ints all;
+    for (int i = 0; i < LANES; i++) all[i] = lanes[i % 4] % 4 + i / 4 * 4 + lanes[i % 4] / 4 * LANES;
+    return __builtin_shuffle(a, b, all);
+  };
+  const floats ab = mixed(from[0], from[1], quads{0, 4, 1, 5}), cd = mixed(from[2], from[3], quads{0, 4, 1, 5});
+  const floats ab_high = mixed(from[0], from[1], quads{2, 6, 3, 7}), cd_high = mixed(from[2], from[3], quads{2, 6, 3, 7});
+  const floats made[4] = {
+      mixed(ab, cd, quads{0, 1, 4, 5}), mixed(ab, cd, quads{2, 3, 6, 7}), mixed(ab_high, cd_high, quads{0, 1, 4, 5}),
+      mixed(ab_high, cd_high, quads{2, 3, 6, 7})};
+  UNROLL for (int i = 0; i < LANES; i++)
+    store(to + i * step, load<four>(reinterpret_cast<const float*>(&made[i % 4]) + i / 4 * 4));
+#else
+  alignas(64) float rows[4 * LANES];
+  for (int i = 0; i < 4; i++) store(rows + i * LANES, from[i]);
+  for (int i = 0; i < LANES; i += 4) turn_four(rows + i, LANES, to + i * step, step);
+#endif
+}
+
 inline float sum(floats v) {
   const four q = fold(v);
   return (q[0] + q[1]) + (q[2] + q[3]);
