@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 from unittest import mock
@@ -90,10 +90,9 @@ def _fused(group: KernelGroup, writer: Any, kernel: str) -> None:
 
 def _extern(writer: Any, kernel: str, args: list[str], *rest: Any, **options: Any) -> None:
     node = _NODE.get()
-    if node is not None and getattr(node, "op_overload", None) in (AFTER, PICK):  # they hand on what they are given
-        return _call_extern(writer, kernel, args, *rest, **options)
     name = kernel.removeprefix(SHIM).rpartition("::")[2]
-    with _mark(writer, [node] if node is not None else [], name, *_cost(node)):
+    hands_on = getattr(node, "op_overload", None) in (AFTER, PICK)
+    with nullcontext() if hands_on else _mark(writer, [] if node is None else [node], name, *_cost(node)):
         _call_extern(writer, kernel, args, *rest, **options)
 
 

@@ -2,6 +2,7 @@
 // clear as those that are there.
 #pragma once
 
+#include <bit>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -35,12 +36,12 @@ class Rooms {
 
 static Rooms rooms;  // of each package its own
 
-// Such memory, as long as this lives.
+// Such memory, as long as this lives; by powers of two, so that what is larger from turn to turn leaves little behind.
 struct Room {
   size_t size;
   void* at;
 
-  explicit Room(size_t size) : size(size), at(size > 0 ? rooms.take(size) : nullptr) {}
+  explicit Room(size_t least) : size(std::bit_ceil(least)), at(least > 0 ? rooms.take(size) : nullptr) {}
   Room(const Room&) = delete;
   ~Room() {
     if (at != nullptr) rooms.give(at, size);
