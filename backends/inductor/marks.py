@@ -41,7 +41,7 @@ _NODE: ContextVar[Any] = ContextVar("node", default=None)  # whose call is being
 
 _call: Callable[[KernelGroup, Any, str], None] = KernelGroup.call_kernel
 _call_extern: Callable[..., None] = CppWrapperCpu.generate_c_shim_extern_kernel_call
-_WRITERS = (  # of the call of a kernel that Inductor does not write; what they are given last but one is its node
+_WRITERS = (  # of the call of a kernel that Inductor does not write; they are given its node first, or hold it
     (CppWrapperCpu, "generate_c_shim_extern_kernel_alloc"),
     (CppWrapperCpu, "generate_c_shim_fallback_kernel"),
     (ExternKernelOutLine, "codegen"),

@@ -24,7 +24,7 @@ def profiled(artifact: Artifact, prompt: str | Sequence[int], tokens: int, threa
     """Answer a prompt, with eos ignored, and tell of all graphs that ran."""
     session = load(artifact.folder, threads)
     with mock.patch.dict(os.environ, {MARKS: "1", **QUIET}):
-        session.generate(prompt, max_new_tokens=1, eos_ids=[])  # what only a first run does, is no part of a step
+        session.generate(prompt, max_new_tokens=1, eos_ids=[], temperature=0.0)  # a first run does more than a step
         with profile(activities=[ProfilerActivity.CPU]) as kept:
             result = session.generate(prompt, max_new_tokens=tokens, eos_ids=[], temperature=0.0)
     return Profile(list(read(kept.events())), result.seconds)

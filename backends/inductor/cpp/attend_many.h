@@ -51,6 +51,7 @@ struct Many {
       }
     }
     for (int64_t row = b * of.width; row < (b + 1) * of.width; row++) {
+      if (of.seen[row].empty()) continue;
       const Run& last = of.seen[row].back();
       upto[row] = column[last.part][last.to - 1] + 1;
     }
