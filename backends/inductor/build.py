@@ -62,7 +62,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-WIDE = 64  # slots of a prompt that are stored at a time
+WIDE = 128  # slots of a prompt that are stored at a time
 
 
 class Inductor(Backend):
