@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,31 +100,18 @@ def unpack(codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool,
 
 @torch.library.custom_op("dcompile::linear_packed", mutates_args=(), tags=(torch.Tag.needs_contiguous_strides,))
 def linear_packed(
-    x: Tensor,
-    codes: Tensor,
-    steps: Tensor,
-    bits: int,
-    block: int,
-    symmetric: bool,
-    columns: int,
+    x: Tensor, codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool, columns: int,
     live: Sequence[Tensor],
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """x float32 [.., K] times the transpose of a packed matrix [columns, K]: [.., columns]. `live`: none, or how many
     rows of x hold something, int64 [1]; what the others give is left open."""
     return torch.nn.functional.linear(x, unpack(codes, steps, bits, block, symmetric, columns, x.shape[-1]))
 
 
 @linear_packed.register_fake
-def _(
-    x: Tensor,
-    codes: Tensor,
-    steps: Tensor,
-    bits: int,
-    block: int,
-    symmetric: bool,
-    columns: int,
-    live: Sequence[Tensor],
-) -> Tensor:
+def product_shape(x: Tensor, *given: Any) -> Tensor:
+    """What a product gives, of either layout."""
+    *_, columns, _ = given
     return x.new_empty((*x.shape[:-1], columns))
 
 
@@ -137,8 +125,9 @@ def embed_packed(
 
 
 @embed_packed.register_fake
-def _(codes: Tensor, steps: Tensor, index: Tensor, bits: int, block: int, symmetric: bool, inner: int) -> Tensor:
-    return index.new_empty((*index.shape, inner), dtype=torch.float32)
+def rows_shape(_: Tensor, steps: Tensor, index: Tensor, *given: Any) -> Tensor:
+    """What a lookup gives, of either layout."""
+    return index.new_empty((*index.shape, given[-1]), dtype=torch.float32)
 
 
 LINEAR_PACKED = torch.ops.dcompile.linear_packed.default

@@ -24,6 +24,7 @@ from dcompile.passes.facts import arguments
 from dcompile.program import Program, attribute, modules
 
 aten = torch.ops.aten
+MIXING = (aten.matmul.default, aten.bmm.default)  # where these read keys and values, 0 times what is left open is not 0
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,9 @@ class PackBlocks(Pass):
     name: ClassVar[str] = "pack-blocks"
 
     def run(self, program: Program) -> Program:
-        products = [
-            arguments(node)[5]
-            for graph in program.graphs
-            for module in modules(graph.module)
-            for node in module.graph.find_nodes(op="call_function", target=LINEAR_BLOCKS)
-        ]
-        packer = _Packer(rough=any(products))
+        nodes = [n for graph in program.graphs for module in modules(graph.module) for n in module.graph.nodes]
+        rough = any(arguments(node)[5] for node in nodes if node.target is LINEAR_BLOCKS)
+        packer = _Packer(rough, hiding=not any(node.target in MIXING for node in nodes))
         for graph in program.graphs:
             for module in list(modules(graph.module)):
                 packer.module(module)
@@ -52,9 +49,11 @@ class PackBlocks(Pass):
 
 @dataclass
 class _Packer:
-    """`rough`: products may round what they multiply; an embedding reads what its product reads."""
+    """`rough`: products may round what they multiply; an embedding reads what its product reads. `hiding`: nothing but
+    attention reads keys and values, and it hides rows that hold nothing."""
 
     rough: bool
+    hiding: bool
     made: dict[Hashable, Packed] = field(default_factory=dict)
 
     def module(self, module: fx.GraphModule) -> None:
@@ -87,7 +86,7 @@ class _Packer:
             held = self._constants(module, packed, matrices[0][0])
             columns = packed.shape[0]
             target = LINEAR_ROUGH if self.rough else LINEAR_PACKED
-            live = _live(module, first)
+            live = _live(module, first) if self.hiding else []
             whole = emit(graph, target, first.args[0], *held, *packed.form, columns, live, like=first)
             whole.meta = {**first.meta, **whole.meta}
             at = 0

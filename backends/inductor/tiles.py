@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dcompile.backends.inductor.blocks import LANES, Packed, pack_steps, unpack_steps
+from dcompile.backends.inductor.blocks import LANES, Packed, pack_steps, product_shape, rows_shape, unpack_steps
 from dcompile.ops import block_size
 
 
@@ -51,15 +51,9 @@ def unpack_tiles(codes: Tensor, steps: Tensor, bits: int, symmetric: bool, rows:
 
 @torch.library.custom_op("dcompile::linear_rough", mutates_args=(), tags=(torch.Tag.needs_contiguous_strides,))
 def linear_rough(
-    x: Tensor,
-    codes: Tensor,
-    steps: Tensor,
-    bits: int,
-    block: int,
-    symmetric: bool,
-    columns: int,
+    x: Tensor, codes: Tensor, steps: Tensor, bits: int, block: int, symmetric: bool, columns: int,
     live: Sequence[Tensor],
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """x float32 [.., K], rounded to eight bits around 0 in blocks, times the transpose of a matrix [columns, K]; `live`
     as in `linear_packed`."""
     blocks = x.reshape(*x.shape[:-1], -1, block)
@@ -68,18 +62,7 @@ def linear_rough(
     return torch.nn.functional.linear(rounded.flatten(-2), unpack_tiles(codes, steps, bits, symmetric, columns))
 
 
-@linear_rough.register_fake
-def _(
-    x: Tensor,
-    codes: Tensor,
-    steps: Tensor,
-    bits: int,
-    block: int,
-    symmetric: bool,
-    columns: int,
-    live: Sequence[Tensor],
-) -> Tensor:
-    return x.new_empty((*x.shape[:-1], columns))
+linear_rough.register_fake(product_shape)
 
 
 @torch.library.custom_op("dcompile::embed_rough", mutates_args=(), tags=(torch.Tag.needs_contiguous_strides,))
@@ -90,10 +73,6 @@ def embed_rough(
     return unpack_tiles(codes, steps, bits, symmetric, codes.shape[0] * LANES)[index]
 
 
-@embed_rough.register_fake
-def _(codes: Tensor, steps: Tensor, index: Tensor, bits: int, block: int, symmetric: bool, inner: int) -> Tensor:
-    return index.new_empty((*index.shape, inner), dtype=torch.float32)
-
-
+embed_rough.register_fake(rows_shape)
 LINEAR_ROUGH = torch.ops.dcompile.linear_rough.default
 EMBED_ROUGH = torch.ops.dcompile.embed_rough.default

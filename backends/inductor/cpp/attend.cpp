@@ -29,7 +29,8 @@ struct Few {
     for (int64_t i = 0; i < of.dim; i++) query[i] = row[i * of.q_steps[3]] * of.scale;
     const int64_t g = h / of.shared;
     int64_t count = 0;
-    for (const Run& run : runs) count = score(run, of.parts[run.part].keys(b, g), of.bias_of(run.part, b, w), query, scores, count);
+    for (const Run& run : runs)
+      count = score(run, of.parts[run.part].keys(b, g), of.bias_of(run.part, b, w), query, scores, count);
     const float share = soften(scores, count);
     for (int64_t i = 0; i < count; i++) scores[i] *= share;
     float* result = of.out + ((b * of.heads + h) * of.width + w) * of.dim;

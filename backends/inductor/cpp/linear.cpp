@@ -168,7 +168,8 @@ void many(
   constexpr decltype(&products<1>) WAYS[] = {
       nullptr, products<1>, products<2>, products<3>, products<4>, products<5>, products<6>, products<7>, products<8>,
       products<9>, products<10>, products<11>, products<12>};
-  const auto way = bits == 4 ? (block == 64 ? unfold<4, 64> : unfold<4, 32>) : (block == 64 ? unfold<8, 64> : unfold<8, 32>);
+  const auto way = bits == 4 ? (block == 64 ? unfold<4, 64> : unfold<4, 32>)
+                             : (block == 64 ? unfold<8, 64> : unfold<8, 32>);
   Steps steps[4];
   for (int64_t n = from; n < to; n += COLUMNS) {
     const int64_t count = std::min<int64_t>(COLUMNS, to - n);

@@ -65,8 +65,9 @@ def test_layers_that_read_the_same_are_one_product(rough: bool, accept: bool) ->
     assert torch.allclose(found[-1], want[-1], atol=1e-6), "what is looked up is not rounded"
 
 
-def test_rows_that_hold_nothing_are_not_multiplied() -> None:
-    """Of a prompt's chunk; all other products are of all rows."""
+@pytest.mark.parametrize("mixed", [False, True])
+def test_rows_that_hold_nothing_are_not_multiplied(mixed: bool) -> None:
+    """Of a prompt's chunk, where nothing but attention reads several rows; all other products are of all rows."""
     matrix = nearest(torch.randn(6, WIDE), "int4-symmetric")
     tensors = {"codes": matrix.codes, "scale": matrix.scale}
     recorder = Recorder(tensors)
@@ -77,10 +78,12 @@ def test_rows_that_hold_nothing_are_not_multiplied() -> None:
         with recorder.tagged(call="prefill"):
             chunk, row = (torch.ops.dcompile.linear_blocks(y, *tensors.values(), None, 4, False) for y in (x, x[:, :1]))
         whole = torch.ops.dcompile.linear_blocks(x * 2, *tensors.values(), None, 4, False)
-        program = program_of(recorder.finish([chunk, row, whole, live]))
+        last = torch.matmul(chunk, chunk.transpose(-1, -2)) if mixed else chunk
+        program = program_of(recorder.finish([last, row, whole, live]))
     packed = run_passes(program, [Stage("inductor", (PackBlocks(),))])
     found = packed.graphs[0].module.graph.find_nodes(op="call_function", target=LINEAR_PACKED)
-    assert [[n.target for n in arguments(node)[-1]] for node in found] == [[torch.ops.aten.clamp.default], [], []]
+    counts = [] if mixed else [torch.ops.aten.clamp.default]
+    assert [[n.target for n in arguments(node)[-1]] for node in found] == [counts, [], []]
 
 
 @pytest.mark.slow
